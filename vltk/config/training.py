@@ -1,0 +1,162 @@
+"""What a training run is told: what it sees, what it hides, how it updates weights."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from vltk.config.declaration import option
+from vltk.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How weights are updated."""
+
+    steps: int = 200_000
+    """Updates of the weights."""
+    learning_rate: float = 5e-5
+    """Highest learning rate."""
+    warmup: int = 10_000
+    """Updates until the highest rate; it then falls linearly to 0."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay; none on biases and the Transformer's norms, as published."""
+    clip: float = 5.0
+    """Gradients are clipped to this norm; 0 clips nothing."""
+    micro_batches: int = 1
+    """Micro-batches of an update, divided among the processes: 8 GPUs that accumulate 6 are 48."""
+    optimizer: Literal["published", "torch"] = "published"
+    """AdamW as UNITER's authors ran it, or torch's."""
+    normalisation: Literal["global", "published"] = "global"
+    """Divide losses by the targets of the whole update, or sum the micro-batches' means (published)."""
+    checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, a third more time."""
+    compile: bool = False
+    """Compile the model (torch.compile)."""
+    log_every: int = option(50, incidental=True)
+    """Updates between two lines of metrics.jsonl, which hold the means since the last."""
+    tensorboard: bool = option(False, incidental=True)
+    """Also write TensorBoard's files (extra: train)."""
+    validate_every: int = option(0, incidental=True)
+    """Updates between two validations; 0 validates at the end only."""
+    save_every: int = option(1000, incidental=True)
+    """Updates between two saves."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "warmup", "micro_batches", "log_every", "save_every"):
+            if getattr(self, name) < (0 if name == "warmup" else 1):
+                where = f"--{name.replace('_', '-')}"
+                raise UsageError(f"{getattr(self, name)} is too few", where=where, remedy="use a positive number")
+        if self.warmup >= self.steps:
+            problem = f"a warm-up of {self.warmup} updates in a run of {self.steps}"
+            raise UsageError(problem, where="--warmup", remedy="use a shorter one")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixtureConfig:
+    """What is trained on, and in which batches. Where the stores lie may change; what they hold may not."""
+
+    examples: tuple[Path, ...] = option(incidental=True)
+    """Example stores of captions (vltk prepare); repeat for several sets, whose names are the stores'."""
+    features: tuple[Path, ...] = option(incidental=True)
+    """Feature stores of their pictures: one for all sets, or one for each."""
+    first_features: tuple[Path, ...] = option((), incidental=True)
+    """Feature stores whose regions come before those of --features, e.g. of VCR's annotated boxes."""
+    validation_examples: tuple[Path, ...] = option((), incidental=True)
+    """Example stores that are only measured; their pictures may not occur in training."""
+    validation_features: tuple[Path, ...] = option((), incidental=True)
+    """Feature stores of theirs; those of training where not given."""
+    validation_limit: int = 2000
+    """Pairs of each of them that are measured."""
+    objective: tuple[str, ...] = ("mlm=2", "itm=2", "mrfr=1", "mrckl=1")
+    """What is trained how often: NAME=WEIGHT for all sets or SET:NAME=WEIGHT for one; mlm, itm, mrfr, mrc, mrckl."""
+    text_layout: Literal["caption", "vcr"] = "caption"
+    """One text a picture, or VCR's question, right answer and right rationale (second stage; needs --types 4)."""
+    exclude_images: tuple[Path, ...] = ()
+    """Files of images that must not be seen, one id, file name or address a line."""
+    exclude_examples: tuple[Path, ...] = ()
+    """Example stores, e.g. of test splits, whose images must not be seen."""
+    audit_examples: tuple[Path, ...] = option((), incidental=True)
+    """Example stores of evaluation splits; images that are trained on are named."""
+    min_score: float | None = None
+    """Keep regions with a higher score (published: 0.2) within the next two bounds; without it all of a store."""
+    min_boxes: int = 10
+    """Keep at least so many with --min-score."""
+    max_boxes: int = 100
+    """Keep at most so many with --min-score."""
+    max_text_length: int = 60
+    """Pairs with more word pieces are left out."""
+    batch_tokens: int = 10240
+    """Longest pair times number of pairs of a micro-batch stays within this."""
+    batching: Literal["full", "official"] = "full"
+    """Fill batches to the budget, or as the published sampler did (two fifths of it)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectivesConfig:
+    """What the objectives hide."""
+
+    word_probability: float = 0.15
+    """Share of word pieces that mlm hides."""
+    focus_words: Path | None = None
+    """File of words that mlm hides more often, e.g. the attribute_words.txt of a drawn world; needs --vocab."""
+    focus_probability: float = 0.3
+    """Share of those words that mlm hides."""
+    vocab: Path | None = None
+    """The vocab.txt that the examples were prepared with, to find the words of --focus-words in."""
+    region_probability: float = 0.15
+    """Share of regions that mrfr, mrc and mrckl hide."""
+    masking: Literal["conditional", "joint"] = "conditional"
+    """Hide one side of a pair while the other is whole, or both at once (the paper's ablation)."""
+    mismatch: float = 0.5
+    """Share of mismatched pairs in itm."""
+    wra_weight: float = 0.1
+    """Weight of word-region alignment in itm (UNITER, equation 3)."""
+
+    def __post_init__(self) -> None:
+        for name in ("word_probability", "region_probability", "mismatch"):
+            if not 0 <= getattr(self, name) <= 1:
+                where = f"--{name.replace('_', '-')}"
+                raise UsageError(f"{getattr(self, name)} is no probability", where=where, remedy="use 0 to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorTrainingConfig:
+    """How a detector is trained; the defaults train the small one of the drawn world."""
+
+    iterations: int = 2000
+    """Steps; a number of steps and not a time, so that the weights do not depend on the machine."""
+    batch_size: int = 16
+    """Pictures a step; all of one size."""
+    learning_rate: float = 3e-3
+    """Highest rate of AdamW, after the warm-up and before a cosine decay."""
+    weight_decay: float = 1e-4
+    """Weight decay of AdamW."""
+    warmup: int = 100
+    """Steps until the highest rate."""
+    final_rate: float = 0.02
+    """Share of the highest rate at the last step."""
+    gradient_norm: float = 5.0
+    """Gradients are clipped to this norm."""
+    flip: bool = True
+    """Mirror half of the pictures."""
+    proposals_before_nms: int = 128
+    """Anchors a picture that enter the suppression."""
+    proposals: int = 24
+    """Proposals a picture; all of them are learnt from."""
+    random_negatives: int = 48
+    """Anchors without object a picture, drawn at random."""
+    hard_negatives: int = 16
+    """Anchors without object a picture, those with the highest score."""
+    box_jitter: float = 0.07
+    """Each annotated box is also learnt from after its corners moved by this share of its sides."""
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate at ``step``, counted from 0."""
+        if step < self.warmup:
+            return self.learning_rate * (step + 1) / self.warmup
+        done = (step - self.warmup) / max(1, self.iterations - self.warmup)
+        cosine = (1 + math.cos(math.pi * min(1.0, done))) / 2
+        return self.learning_rate * (self.final_rate + (1 - self.final_rate) * cosine)
