@@ -1,0 +1,154 @@
+"""Texts and the regions of their pictures, with what a plan needs to know of each pair."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vltk.batching import collate
+from vltk.errors import DataError
+from vltk.mixture.layouts import LAYOUTS, special_tokens
+from vltk.mixture.names import Names
+from vltk.stores.examples import ExampleStore
+from vltk.stores.features import FeatureReader
+from vltk.types import Batch, Progress, RegionFeatures
+
+_SHOWN = 3
+
+
+class PairSource:
+    """Captions and the regions of their pictures.
+
+    All examples are read once, some 10 s and 50 MB for a million; their texts and features are read when a batch
+    needs them.
+
+    Args:
+        name: what the set is called.
+        examples: texts with word pieces.
+        features: the pictures' regions.
+        max_text_length: pairs with longer texts are left out (published: 60; VCR 220).
+        excluded: pictures that must not be seen, e.g. an :class:`~vltk.mixture.Exclusion`.
+        layout: which texts are read, a key of :data:`~vltk.mixture.LAYOUTS`.
+        progress: told how many examples were looked at.
+
+    Raises:
+        DataError: no word pieces, a picture without features, or no pair left.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        examples: ExampleStore,
+        features: FeatureReader,
+        *,
+        max_text_length: int = 60,
+        excluded: Container[str] = frozenset(),
+        layout: str = "caption",
+        progress: Progress | None = None,
+    ) -> None:
+        self.name, self.examples, self.features, self.layout = name, examples, features, LAYOUTS[layout]
+        self.special = special_tokens(examples)
+        self._read(max_text_length, excluded, progress)
+        self._check_features()
+        counts = (features.region_count(image_id) for image_id in self.image_ids)
+        self.region_counts: NDArray[np.int32] = np.fromiter(counts, np.int32, len(self.image_ids))
+
+    def _read(self, max_text_length: int, excluded: Container[str], progress: Progress | None) -> None:
+        ids: list[str] = []
+        places: dict[str, int] = {}
+        images, lengths = [], []
+        self.too_long = self.excluded = 0
+        for example in self.examples:
+            length = sum(map(len, self.layout.parts(example, self.name)))
+            image_id = example.image_ids[0]
+            if length > max_text_length:
+                self.too_long += 1
+            elif image_id in excluded:
+                self.excluded += 1
+            else:
+                ids.append(example.id)
+                images.append(places.setdefault(image_id, len(places)))
+                lengths.append(length)
+            if progress:
+                progress(1)
+        if not ids:
+            problem = f"no pair is left of {len(self.examples)} ({self.too_long} too long, {self.excluded} excluded)"
+            raise DataError(problem, where=self.name, remedy="allow longer texts or exclude fewer images")
+        self.ids, self.image_ids = Names(ids), Names(places)
+        self.image_of: NDArray[np.int32] = np.array(images, np.int32)
+        self.text_lengths: NDArray[np.int32] = np.array(lengths, np.int32)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def special_count(self) -> int:
+        """How many special tokens frame a text."""
+        return 1 + len(self.layout.segments)
+
+    def _check_features(self) -> None:
+        missing = [image_id for image_id in self.image_ids if image_id not in self.features]
+        if missing:
+            shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
+            problem = f"{len(missing)} of {len(self.image_ids)} images have no features ({shown})"
+            raise DataError(problem, where=self.name, remedy="extract them, or exclude them with --exclude-images")
+
+    def pictures(self, *, seed: int, mismatch: float) -> NDArray[np.int32]:
+        """Return for each text the place of the picture that it is shown with.
+
+        Args:
+            seed: of the draw.
+            mismatch: probability of another picture (published image-text matching: 0.5).
+        """
+        if not mismatch or len(self.image_ids) < 2:
+            return self.image_of
+        dice = np.random.default_rng(seed)
+        other = dice.random(len(self), np.float32) < mismatch
+        # A step of 1 .. n - 1 around the circle of pictures never ends where it began.
+        step = dice.integers(1, len(self.image_ids), len(self), np.int32)
+        drawn: NDArray[np.int32] = np.where(other, (self.image_of + step) % len(self.image_ids), self.image_of)
+        return drawn.astype(np.int32, copy=False)
+
+    def batch(self, rows: Sequence[int] | NDArray[np.int32], images: Sequence[int] | NDArray[np.int32]) -> Batch:
+        """Read and pad the texts of ``rows`` beside the given pictures; ``targets["match"]`` says which belong.
+
+        Raises:
+            DataError: a damaged record, or a feature that is no number.
+        """
+        examples = [self.examples.get(self.ids[row]) for row in rows]
+        regions = [self.features.get(self.image_ids[image]) for image in images]
+        framed = [self.layout.row(self.layout.parts(example, self.name), self.special) for example in examples]
+        texts, types = [ids for ids, _ in framed], [segments for _, segments in framed]
+        segments = types if any(self.layout.segments) else None
+        names = [example.id for example in examples]
+        batch = collate(names, texts, regions, padding=self.special.padding, types=segments)
+        _check_finite(batch, regions, self.name)
+        match = torch.from_numpy((self.image_of[np.asarray(rows)] == np.asarray(images)).astype(np.int64))
+        return replace(batch, targets=_class_targets(regions, batch) | {"match": match})
+
+
+def _check_finite(batch: Batch, regions: Sequence[RegionFeatures], where: str) -> None:
+    # A sum shows a NaN or infinity at the cost of reading once what has just been written.
+    if not torch.isfinite(batch.regions.sum() + batch.locations.sum()):
+        for picture in regions:
+            bad = ~np.isfinite(picture.features).all(axis=1) | ~np.isfinite(picture.location()).all(axis=1)
+            if bad.any():
+                problem = f"row {int(bad.argmax())} of image {picture.image_id} is not finite"
+                raise DataError(problem, where=where, remedy="extract it again, or exclude it with --exclude-images")
+
+
+def _class_targets(regions: Sequence[RegionFeatures], batch: Batch) -> dict[str, Tensor]:
+    """Lay the detector's class distributions side by side, where every picture has one."""
+    found = [picture.class_probs for picture in regions]
+    if any(probs is None for probs in found):
+        return {}
+    probs = [probs for probs in found if probs is not None]
+    padded = np.zeros((len(probs), batch.regions.shape[1], probs[0].shape[1]), np.float32)
+    for row, distribution in zip(padded, probs, strict=True):
+        row[: len(distribution)] = distribution
+    return {"class_probs": torch.from_numpy(padded)}

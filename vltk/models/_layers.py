@@ -1,0 +1,110 @@
+"""Transformer layers that several of the systems share (BERT's post-norm layer, as UNITER and SSRP use it)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+# The published code normalises with this epsilon everywhere; torch's default of 1e-5 changes small-variance inputs.
+LAYER_NORM_EPS = 1e-12
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with one projection for queries, keys and values.
+
+    Args:
+        hidden: H, size of the states.
+        heads: number of heads; must divide ``hidden``.
+        dropout: dropout of the attention probabilities.
+    """
+
+    def __init__(self, *, hidden: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.qkv = nn.Linear(hidden, 3 * hidden)
+        self.output = nn.Linear(hidden, hidden)
+
+    def forward(
+        self, states: Tensor, mask: Tensor | None, *, return_scores: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attend.
+
+        Args:
+            states: [B, N, H].
+            mask: [B, 1, 1, N] bool, true where a key may be attended; None when nothing is padding.
+            return_scores: also return [B, heads, N, N] scores before the softmax; the fused kernel cannot, so
+                only then are probabilities computed in the open.
+
+        Returns:
+            [B, N, H] projected context, and the scores or None.
+        """
+        batch, length, hidden = states.shape
+        query, key, value = self.qkv(states).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        dropout = self.dropout if self.training else 0.0
+        scores = None
+        if return_scores:
+            scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
+            if mask is not None:
+                scores = scores.masked_fill(~mask, -torch.inf)
+            context = F.dropout(scores.softmax(dim=-1), dropout) @ value
+        else:
+            context = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+        return self.output(context.transpose(1, 2).reshape(batch, length, hidden)), scores
+
+
+class TransformerLayer(nn.Module):
+    """One post-norm Transformer layer of BERT: attention, residual, norm, GELU feed-forward, residual, norm.
+
+    Args:
+        hidden: H, size of the states.
+        heads: number of attention heads.
+        intermediate: size between the two feed-forward projections.
+        dropout: dropout of probabilities and of both sub-layers' outputs.
+    """
+
+    def __init__(self, *, hidden: int, heads: int, intermediate: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = SelfAttention(hidden=hidden, heads=heads, dropout=dropout)
+        self.attention_norm = nn.LayerNorm(hidden, eps=LAYER_NORM_EPS)
+        self.expand = nn.Linear(hidden, intermediate)
+        self.contract = nn.Linear(intermediate, hidden)
+        self.output_norm = nn.LayerNorm(hidden, eps=LAYER_NORM_EPS)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, states: Tensor, mask: Tensor | None, *, return_scores: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the next [B, N, H] states and, if asked, the attention scores of :class:`SelfAttention`."""
+        context, scores = self.attention(states, mask, return_scores=return_scores)
+        states = self.attention_norm(states + self.dropout(context))
+        return self.output_norm(states + self.dropout(self.contract(F.gelu(self.expand(states))))), scores
+
+
+class PredictionHead(nn.Sequential):
+    """Linear, GELU, LayerNorm, Linear: the head on top of a state that UNITER's objectives and tasks share.
+
+    Args:
+        hidden: size of the state.
+        output: size of the prediction; None leaves the last projection to the caller (tied weights).
+        inner: size after the first projection, ``hidden`` if None.
+    """
+
+    def __init__(self, *, hidden: int, output: int | None, inner: int | None = None) -> None:
+        inner = inner or hidden
+        layers: list[nn.Module] = [nn.Linear(hidden, inner), nn.GELU(), nn.LayerNorm(inner, eps=LAYER_NORM_EPS)]
+        super().__init__(*layers, *([] if output is None else [nn.Linear(inner, output)]))
+
+
+def initialise(module: nn.Module, *, std: float = 0.02) -> None:
+    """Initialise like BERT: weights of projections and embeddings from N(0, std), biases 0, norms 1 and 0."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear | nn.Embedding):
+            nn.init.normal_(part.weight, std=std)
+        if isinstance(part, nn.LayerNorm):
+            nn.init.ones_(part.weight)
+        if isinstance(part, nn.Linear | nn.LayerNorm) and part.bias is not None:
+            nn.init.zeros_(part.bias)

@@ -1,0 +1,331 @@
+"""A run that is built from sources and a configuration, and then trained."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vltk.batching import TokenBuckets
+from vltk.config import DeviceConfig, to_dict
+from vltk.config.training import MixtureConfig, ObjectivesConfig, TrainingConfig
+from vltk.detection.extractor import choose_device
+from vltk.errors import DataError, UsageError
+from vltk.mixture import Mixture, PairSource, parse_shares
+from vltk.models._checkpoints import about_weights, initialise_from
+from vltk.models.uniter import UNITERConfig, UNITERForPretraining
+from vltk.objectives.pretraining import Pretraining, build_objectives, objective_classes
+from vltk.optimization import build_optimizer
+from vltk.pretraining.estimate import estimate_cost, estimate_memory
+from vltk.pretraining.validation import Validation
+from vltk.run_folder import (
+    RESULTS,
+    WEIGHTS,
+    Journal,
+    RunFolder,
+    file_sha256,
+    peak_memory,
+    versions,
+    wilson_interval,
+)
+from vltk.stores.examples import TokenizerDescription
+from vltk.trainer import Trainer, join_processes
+from vltk.types import Progress
+
+
+def undecayed(name: str) -> bool:
+    """Say whether a parameter of a UNITER is left out of weight decay, as published.
+
+    The published rule looks for ``bias`` and ``LayerNorm`` in the published names, so that norms with other names
+    (of features and locations, of heads) do decay.
+    """
+    official = UNITERForPretraining.published_keys(name.removeprefix("model."))[0]
+    return "bias" in official or "LayerNorm.weight" in official
+
+
+@dataclass(kw_only=True)
+class PreparedRun:
+    """A run that is built and not begun.
+
+    Attributes:
+        module: the model with its objectives.
+        mixture: what comes when.
+        validation: what is measured; None without held-out pairs.
+        training: how weights are updated.
+        device: where and how precisely.
+        fresh: parts of the model that --init did not fill, for people.
+    """
+
+    module: Pretraining
+    mixture: Mixture
+    validation: Validation | None
+    training: TrainingConfig
+    device: DeviceConfig
+    fresh: list[str]
+
+    @property
+    def model(self) -> UNITERForPretraining:
+        """The model alone."""
+        model = self.module.model
+        if not isinstance(model, UNITERForPretraining):
+            raise TypeError(f"{type(model).__name__} is no UNITERForPretraining")
+        return model
+
+    def train(
+        self,
+        folder: RunFolder,
+        *,
+        resume: str = "auto",
+        overwrite: bool = False,
+        progress: Progress = lambda steps: None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> dict[str, Any]:
+        """Train to the end, write the receipt ``results.json`` and return it.
+
+        Args:
+            folder: of the run; nothing in it is touched before everything that can be wrong was looked at.
+            resume: as :meth:`~vltk.run_folder.RunFolder.begin`.
+            overwrite: as there.
+            progress: told of each step.
+            stop: asked after each step whether to save and end.
+
+        Raises:
+            UsageError: the folder or the processes do not fit.
+            DataError: the first pairs cannot be read.
+            StoppedEarlyError: it was asked to stop; the state was saved.
+            VltkError: a loss is not finite, or the disk is full.
+        """
+        processes = join_processes(device=self.device.device, precision=self.device.precision)
+        self._look()
+        journal_folder = folder if processes.is_main_process else None
+        journal = Journal(
+            journal_folder,
+            every=self.training.log_every,
+            last=self.training.steps,
+            progress=progress,
+            tensorboard=self.training.tensorboard,
+        )
+        trainer = self._trainer(folder, processes, journal, stop)
+        # Every process looks before one of them writes.
+        checkpoint = folder.check(resume=resume, overwrite=overwrite)
+        processes.wait_for_everyone()
+        if processes.is_main_process:
+            checkpoint = folder.begin(resume=resume, overwrite=overwrite)
+        if checkpoint is not None:
+            trainer.resume(checkpoint)
+        try:
+            trainer.train()
+        finally:
+            journal.close()
+        results = self._receipt(folder, journal, processes)
+        if processes.is_main_process:
+            folder.write_json(RESULTS, results)
+        processes.wait_for_everyone()
+        return results
+
+    def _trainer(self, folder: RunFolder, processes: Any, journal: Journal, stop: Callable[[], bool]) -> Trainer:
+        training = self.training
+        return Trainer(
+            self.module,
+            self.mixture,
+            build_optimizer(
+                self.module, form=training.optimizer, weight_decay=training.weight_decay, undecayed=undecayed
+            ),
+            training,
+            folder=folder.path,
+            processes=processes,
+            journal=journal,
+            num_workers=self.device.num_workers,
+            validate=self.validation,
+            stop=stop,
+            about=about_weights(self.model.encoder.config),
+        )
+
+    def _look(self) -> None:
+        """Read and hide the first pairs of every objective and set, so that what is wrong with them shows at once."""
+        mixtures = [self.mixture] if self.validation is None else [self.mixture, self.validation.mixture]
+        for mixture in mixtures:
+            for place, _ in enumerate(mixture.sources):
+                shares = [
+                    share for share in self.mixture.shares if mixture is not self.mixture or share.source == place
+                ]
+                for share in shares:
+                    work = mixture.epoch(replace(share, source=place), 0)[0]
+                    self.module.objectives[share.objective].corrupt(mixture.load(work), torch.Generator())
+
+    def _receipt(self, folder: RunFolder, journal: Journal, processes: Any) -> dict[str, Any]:
+        checkpoints = {name: folder.path / name / WEIGHTS for name in ("last", "best")}
+        return {
+            "run": str(folder.path),
+            "steps": self.training.steps,
+            "parameters": count_parameters(self.module),
+            "config": to_dict(folder.config),
+            "metrics": self._metrics(journal),
+            "figures": {name: value for name, value in journal.figures.items() if "validation" not in name},
+            "weights": {name: file_sha256(path) for name, path in checkpoints.items() if path.is_file()},
+            "inputs": folder.inputs,
+            "initialised": self.fresh,
+            "versions": versions(),
+            "processes": processes.num_processes,
+            "device": str(processes.device),
+            "seconds": journal.seconds,
+            "peak": peak_memory(),
+            "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        }
+
+    def _metrics(self, journal: Journal) -> list[dict[str, Any]]:
+        """Return the last validation, each figure with what it needs to be believed."""
+        rows = []
+        for name, value in journal.figures.items():
+            if not name.startswith("validation "):
+                continue
+            short = name.removeprefix("validation ")
+            row: dict[str, Any] = {"metric": short, "value": value, "higher_is_better": short.endswith("accuracy")}
+            count = self.validation.counts.get(short) if self.validation else None
+            if count:
+                row |= {"unit": "fraction", "n": count, "interval_95": wilson_interval(value, count)}
+            rows.append(row)
+        return rows
+
+    def plan(self, processes: int) -> dict[str, Any]:
+        """Return what the run would do and cost, from a few micro-batches that it times; nothing is written.
+
+        Args:
+            processes: that would share the micro-batches of a step.
+        """
+        training, parameters = self.training, count_parameters(self.module)
+        cost = estimate_cost(
+            self.module,
+            self.mixture,
+            steps=training.steps,
+            processes=processes,
+            device=choose_device(self.device.device),
+            precision=self.device.precision,
+        )
+        memory = estimate_memory(
+            self.model.encoder.config,
+            parameters=parameters,
+            tokens=cost["largest_micro_batch"],
+            precision=self.device.precision,
+            recomputed=training.checkpointing,
+        )
+        return {
+            "parameters": parameters,
+            "initialised": self.fresh,
+            "steps": training.steps,
+            "processes": processes,
+            "micro_batches_per_process": training.micro_batches // max(1, processes),
+            **cost,
+            "memory": {name: f"{size / 2**30:.2f} GiB" for name, size in memory.items()},
+            "mixture": self.mixture.describe(),
+        }
+
+
+def prepare_run(
+    sources: Sequence[PairSource],
+    held_out: Sequence[PairSource],
+    *,
+    architecture: UNITERConfig,
+    data: MixtureConfig,
+    objectives: ObjectivesConfig,
+    training: TrainingConfig,
+    device: DeviceConfig,
+    seed: int,
+    init: Path | None,
+) -> PreparedRun:
+    """Build the model, its objectives and the order of a run.
+
+    Args:
+        sources: what is trained on.
+        held_out: what is measured.
+        architecture: of the model; the sizes that the stores fix are taken from them.
+        data: the mixture.
+        objectives: what the objectives hide.
+        training: how weights are updated.
+        device: where and how precisely.
+        seed: of everything random.
+        init: weights to start from, or None.
+
+    Raises:
+        DataError: the sets have different vocabularies or feature sizes, or the weights do not fit.
+        UsageError: an objective or a set that is not there, or nothing that is trained.
+    """
+    shares = parse_shares(data.objective, [source.name for source in sources])
+    names = list(dict.fromkeys(share.objective for share in shares))
+    tokenizer = _tokenizer_of([*sources, *held_out])
+    built = build_objectives(names, objectives, tokenizer)
+    torch.manual_seed(seed)
+    needs_classes = any(getattr(objective_classes()[name], "needs_classes", False) for name in names)
+    sizes = _sizes([*sources, *held_out], tokenizer, needs_classes=needs_classes)
+    _check_texts([*sources, *held_out], architecture)
+    model = replace(architecture, **sizes).build_for_pretraining()
+    fresh = initialise_from(model, init) if init is not None else []
+    model.encoder.recomputes_activations = training.checkpointing
+    if training.compile:
+        for layer in model.encoder.layers:
+            layer.compile(dynamic=True)
+    official = data.batching == "official"
+    buckets = TokenBuckets(max_tokens=data.batch_tokens, official=official, drop_last=official)
+    mismatch = {"itm": objectives.mismatch}
+    mixture = Mixture(
+        sources, shares, buckets=buckets, micro_batches=training.micro_batches, seed=seed, mismatch=mismatch
+    )
+    whole = replace(buckets, drop_last=False)
+    measured = Validation(held_out, names, mismatch=mismatch, buckets=whole, limit=data.validation_limit)
+    return PreparedRun(
+        module=Pretraining(model, built),
+        mixture=mixture,
+        validation=measured if held_out else None,
+        training=training,
+        device=device,
+        fresh=fresh,
+    )
+
+
+def _tokenizer_of(sources: Sequence[PairSource]) -> TokenizerDescription:
+    """Return the one tokenizer that made the word pieces of all sets."""
+    described = [source.examples.metadata.tokenizer for source in sources]
+    found = {tokenizer.vocab_sha256: tokenizer for tokenizer in described if tokenizer is not None}
+    if len(found) != 1:
+        listed = ", ".join(tokenizer.name for tokenizer in found.values())
+        raise DataError(f"{len(found)} vocabularies ({listed})", where="--examples", remedy="prepare all with one")
+    return next(iter(found.values()))
+
+
+def _sizes(sources: Sequence[PairSource], tokenizer: TokenizerDescription, *, needs_classes: bool) -> dict[str, int]:
+    """Return the sizes of a model that the stores fix; one picture of each set is looked at."""
+    firsts = [source.features.get(source.image_ids[0]) for source in sources]
+    widths = {picture.features.shape[1]: source.name for picture, source in zip(firsts, sources, strict=True)}
+    if len(widths) > 1:
+        listed = " and ".join(f"{width} ({name})" for width, name in widths.items())
+        raise DataError(f"features of sizes {listed}", where="--features", remedy="use stores of one detector")
+    classes = {0 if picture.class_probs is None else picture.class_probs.shape[1] for picture in firsts}
+    if needs_classes and (0 in classes or len(classes) > 1):
+        problem = "region classification needs class distributions of one detector in every store"
+        raise DataError(problem, where="--features", remedy="extract them, or leave mrc and mrckl out of --objective")
+    sizes = {"vocabulary": tokenizer.vocab_size, "region_dim": next(iter(widths))}
+    return sizes | {"region_classes": max(classes)} if max(classes) and len(classes) == 1 else sizes
+
+
+def _check_texts(sources: Sequence[PairSource], architecture: UNITERConfig) -> None:
+    """Make sure that the model has a position and a segment for every word piece."""
+    for source in sources:
+        longest = int(source.text_lengths.max()) + source.special_count
+        if longest > architecture.positions:
+            problem = f"a text of {longest} word pieces for a model of {architecture.positions} positions"
+            raise UsageError(problem, where=source.name, remedy="lower --max-text-length or raise --positions")
+        if max(source.layout.segments) >= architecture.types:
+            problem = (
+                f"a text layout of segments up to {max(source.layout.segments)} for a model of {architecture.types}"
+            )
+            raise UsageError(problem, where="--text-layout", remedy=f"use --types {max(source.layout.segments) + 1}")
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Return the number of distinct weights, tied ones once."""
+    return sum(parameter.numel() for parameter in model.parameters())

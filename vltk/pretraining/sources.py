@@ -1,0 +1,104 @@
+"""From the stores that a configuration names to the pairs that a run reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from vltk.config.training import MixtureConfig
+from vltk.errors import DataError, UsageError
+from vltk.mixture import Exclusion, JoinedFeatures, PairSource
+from vltk.stores.examples import ExampleStore
+from vltk.stores.features import FeatureReader, FeatureStore
+from vltk.types import Progress
+
+Bar = Callable[[int, str], AbstractContextManager[Progress]]
+"""Shows how far something is: given a total and a label."""
+
+
+def open_sources(data: MixtureConfig, *, bar: Bar) -> tuple[list[PairSource], list[PairSource], dict[str, str]]:
+    """Open the stores of a mixture.
+
+    Args:
+        data: which ones, and what is left out.
+        bar: shows the reading of each example store.
+
+    Returns:
+        The sets that are trained on, those that are measured, and a hash of everything that was opened.
+
+    Raises:
+        DataError: a store is missing or damaged, lacks an image, or nothing is left of a set.
+        UsageError: feature stores that do not pair with the example stores.
+    """
+    excluded = Exclusion.of(data.exclude_images, data.exclude_examples)
+    inputs: dict[str, str] = {}
+    training = _open(data.examples, data.features, data, "--features", excluded, inputs, bar)
+    features = data.validation_features or data.features[: 1 if len(data.features) == 1 else 0]
+    if data.validation_examples and not features:
+        raise UsageError("are needed with several --features", where="--validation-features", remedy="give them")
+    measured = _open(data.validation_examples, features, data, "--validation-features", Exclusion(), inputs, bar)
+    check_overlap(training, measured)
+    return training, measured, inputs
+
+
+def _open(
+    examples: Sequence[Path],
+    features: Sequence[Path],
+    data: MixtureConfig,
+    flag: str,
+    excluded: Exclusion,
+    inputs: dict[str, str],
+    bar: Bar,
+) -> list[PairSource]:
+    if examples and len(features) not in (1, len(examples)):
+        problem = f"{len(features)} feature stores for {len(examples)} example stores"
+        raise UsageError(problem, where=flag, remedy="give one for all sets or one for each")
+    names = [path.name.removesuffix(".lmdb") for path in examples]
+    if len(set(names)) < len(names):
+        raise UsageError("two sets have one name", where=", ".join(map(str, examples)), remedy="rename one store")
+    sources = []
+    for place, (name, path) in enumerate(zip(names, examples, strict=True)):
+        store = ExampleStore.open(path)
+        regions = _regions(features[place if len(features) > 1 else 0], data, inputs)
+        inputs[f"examples {name}"] = store.content_hash
+        with bar(len(store), f"read {path.name}") as progress:
+            sources.append(
+                PairSource(
+                    name,
+                    store,
+                    regions,
+                    max_text_length=data.max_text_length,
+                    excluded=excluded,
+                    layout=data.text_layout,
+                    progress=progress,
+                )
+            )
+    return sources
+
+
+def _regions(path: Path, data: MixtureConfig, inputs: dict[str, str]) -> FeatureReader:
+    detected = FeatureStore.open(path)
+    inputs[f"features {path.name}"] = detected.content_hash
+    chosen: FeatureReader = detected
+    if data.min_score is not None:
+        chosen = detected.select(min_score=data.min_score, min_boxes=data.min_boxes, max_boxes=data.max_boxes)
+    first = [FeatureStore.open(one) for one in data.first_features]
+    inputs |= {f"features {store.path.name}": store.content_hash for store in first}
+    return JoinedFeatures([*first, chosen]) if first else chosen
+
+
+def check_overlap(training: Sequence[PairSource], measured: Sequence[PairSource]) -> None:
+    """Make sure that no picture is both trained on and measured.
+
+    Raises:
+        DataError: one is, by whichever of its names.
+    """
+    for source in training if measured else ():
+        trained = Exclusion(source.image_ids)
+        for other in measured:
+            shared = [image for image in other.image_ids if image in trained]
+            if shared:
+                shown = ", ".join(shared[:3]) + (", ..." if len(shared) > 3 else "")
+                problem = f"{len(shared)} images of {other.name} are trained on ({shown})"
+                raise DataError(problem, where=source.name, remedy="give --exclude-examples the validation store")

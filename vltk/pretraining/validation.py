@@ -1,0 +1,80 @@
+"""How well each objective does on pairs that are not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from vltk.batching import TokenBuckets
+from vltk.mixture import Mixture, PairSource, Share, Work, seed_of
+
+
+class Validation:
+    """Measures every objective on held-out pairs, always the same ones with the same words and regions hidden.
+
+    Args:
+        sources: held-out sets.
+        objectives: names of what is measured.
+        mismatch: of each objective, the share of mismatched pairs.
+        buckets: how pairs become batches.
+        limit: pairs of each set that are measured.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[PairSource],
+        objectives: Sequence[str],
+        *,
+        mismatch: Mapping[str, float],
+        buckets: TokenBuckets,
+        limit: int = 2000,
+    ) -> None:
+        self.objectives, self.limit = tuple(objectives), limit
+        self.mixture = Mixture(sources, (), buckets=buckets, micro_batches=1, seed=0, mismatch=mismatch)
+        self.counts: dict[str, int] = {}
+
+    def __call__(self, processes: Any, module: nn.Module) -> tuple[float, dict[str, float]]:
+        """Return the mean accuracy of the objectives that guess, and every figure by its name.
+
+        Args:
+            processes: of :func:`~vltk.trainer.join_processes`; each measures its share.
+            module: called with an objective's name, a batch and a generator.
+
+        Returns:
+            The quality, minus the summed losses where no objective guesses; losses (of mrfr the mean squared error
+            of a feature's dimension) and accuracies.
+        """
+        figures: dict[str, float] = {}
+        for name in self.objectives:
+            sums = torch.zeros(4, dtype=torch.float64, device=processes.device)
+            for work in self.works(name)[processes.process_index :: processes.num_processes]:
+                batch = self.mixture.load(work).to(processes.device)
+                losses = module(name, batch, torch.Generator().manual_seed(work.seed))
+                right = 0 if losses.correct is None else int(losses.correct.sum())
+                guesses = 0 if losses.correct is None else len(losses.correct)
+                sums += torch.tensor([float(losses.values.sum()), losses.count, right, guesses], device=sums.device)
+            total, count, right, guesses = processes.reduce(sums, "sum").tolist()
+            figures[f"{name} loss"] = total / max(count, 1)
+            if guesses:
+                figures[f"{name} accuracy"] = right / guesses
+                self.counts[f"{name} accuracy"] = int(guesses)
+        accuracies = [value for name, value in figures.items() if name.endswith("accuracy")]
+        return (sum(accuracies) / len(accuracies) if accuracies else -sum(figures.values())), figures
+
+    def works(self, objective: str) -> list[Work]:
+        """Return the micro-batches of an objective: the first pairs of one pass over each set."""
+        found = []
+        for place, source in enumerate(self.mixture.sources):
+            seen, limit = 0, min(self.limit, len(source))
+            for number, work in enumerate(self.mixture.epoch(Share(source=place, objective=objective, weight=1), 0)):
+                kept = slice(0, limit - seen)
+                seed = seed_of("validation", objective, place, number)
+                found.append(replace(work, rows=work.rows[kept], images=work.images[kept], seed=seed))
+                seen += len(found[-1].rows)
+                if seen >= limit:
+                    break
+        return found

@@ -1,0 +1,33 @@
+"""The folder of a run: what it was asked for, its figures as it goes, its checkpoints, its receipt."""
+
+from vltk.run_folder.checkpoint import (
+    STATE,
+    WEIGHTS,
+    find_checkpoint,
+    read_about,
+    read_state,
+    read_weights,
+    write_checkpoint,
+)
+from vltk.run_folder.folder import CONFIG, METRICS, RESULTS, RunFolder
+from vltk.run_folder.journal import Journal
+from vltk.run_folder.receipt import file_sha256, peak_memory, versions, wilson_interval
+
+__all__ = [
+    "CONFIG",
+    "METRICS",
+    "RESULTS",
+    "STATE",
+    "WEIGHTS",
+    "Journal",
+    "RunFolder",
+    "file_sha256",
+    "find_checkpoint",
+    "peak_memory",
+    "read_about",
+    "read_state",
+    "read_weights",
+    "versions",
+    "wilson_interval",
+    "write_checkpoint",
+]

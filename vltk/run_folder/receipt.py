@@ -1,0 +1,60 @@
+"""What a number needs beside it: versions, hashes, memory, and how sure it is."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import platform
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+import vltk
+
+_CHUNK = 1 << 20
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of vltk, Python and the libraries that can change a number, and the state of the code."""
+    code = Path(vltk.__file__).parent
+    git = subprocess.run(
+        ["git", "-C", str(code), "describe", "--always", "--dirty", "--abbrev=12"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = {"vltk": vltk.__version__, "python": platform.python_version(), "torch": torch.__version__}
+    return found | ({"git": git.stdout.strip()} if git.returncode == 0 else {})
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def peak_memory() -> dict[str, int]:
+    """Return the most bytes that this process held so far, in main memory and on its GPU."""
+    # Linux counts in KiB, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    found = {"memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    return found | ({"gpu_memory": torch.cuda.max_memory_allocated()} if torch.cuda.is_available() else {})
+
+
+def wilson_interval(share: float, count: int) -> tuple[float, float]:
+    """Return the 95 % confidence interval of a share of ``count`` independent items (Wilson, 1927).
+
+    Example:
+        >>> [round(bound, 3) for bound in wilson_interval(0.5, 100)]
+        [0.404, 0.596]
+    """
+    z = 1.959964
+    centre = share + z * z / (2 * count)
+    spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return max(0.0, (centre - spread) / (1 + z * z / count)), min(1.0, (centre + spread) / (1 + z * z / count))
