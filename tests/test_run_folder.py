@@ -97,6 +97,12 @@ def test_a_checkpoint_is_read_back_and_says_what_it_is(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["last"]
 
 
+def test_equal_weights_are_equal_files(tmp_path: Path) -> None:
+    for number in range(8):  # the format's writer orders several entries by chance
+        save(tmp_path / str(number), 3)
+    assert len({(tmp_path / str(number) / WEIGHTS).read_bytes() for number in range(8)}) == 1
+
+
 @pytest.mark.parametrize("moment", ["before the first rename", "between the renames", "before the old one is gone"])
 def test_a_kill_during_a_save_leaves_a_whole_checkpoint(tmp_path: Path, moment: str) -> None:
     last, fresh, old = (tmp_path / name for name in ("last", ".last.new", ".last.old"))

@@ -66,7 +66,8 @@ def write_weights(path: Path, weights: Mapping[str, Tensor], *, about: Mapping[s
     """Write weights as one safetensors file that carries a description of itself."""
     # Tied weights share memory, which the format refuses; a reader wants them whole anyway.
     plain = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in weights.items()}
-    save_file(plain, path, {"format": "pt", _ABOUT: json.dumps(dict(about), default=str)})
+    # One entry only: the format writes several in an order of chance, and equal weights should be equal files.
+    save_file(plain, path, {_ABOUT: json.dumps(dict(about), default=str)})
 
 
 def read_about(path: Path) -> dict[str, Any]:
