@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -107,12 +107,7 @@ class RunFolder:
         self._replace(name, json.dumps(content, indent=2, default=str) + "\n")
 
     def _replace(self, name: str, text: str) -> None:
-        fresh = self.path / f".{name}.new"
-        with fresh.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self.path / name)
+        write_whole(self.path / name, [text])
 
     def trim_metrics(self, step: int) -> None:
         """Drop the lines after ``step``, which a run that goes on from there will write again."""
@@ -129,6 +124,16 @@ class RunFolder:
         """Add a line to ``metrics.jsonl``."""
         with (self.path / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(dict(figures)) + "\n")
+
+
+def write_whole(path: Path, parts: Iterable[str]) -> None:
+    """Write a text file so that it is there whole or as before, whatever happens on the way."""
+    fresh = path.with_name(f".{path.name}.new")
+    with fresh.open("w", encoding="utf-8") as file:
+        file.writelines(parts)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
