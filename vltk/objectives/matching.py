@@ -18,6 +18,9 @@ from vltk.types import Batch, Losses
 # The published cosine cost divides by norms clamped at this value.
 COSINE_EPS = 1e-5
 
+# A product of kernels stays above exp(-40), far from the smallest fp32.
+_SAFE_EXPONENT, _MOST_PATIENCE = 40.0, 8
+
 
 @dataclass(frozen=True, kw_only=True)
 class ITM:
@@ -98,23 +101,34 @@ def ipot(cost: Tensor, text_mask: Tensor, region_mask: Tensor, *, beta: float = 
         [[0.5, 0.0], [0.0, 0.5]]
     """
     valid = text_mask.unsqueeze(2) & region_mask.unsqueeze(1)
-    kernel = torch.exp(-cost / beta).masked_fill(~valid, 0)
-    text_mass = _uniform(text_mask, cost.dtype)
-    region_mass = _uniform(region_mask, cost.dtype)
-    # With Q = kernel * T, T = diag(d) Q diag(s); the marginals are matrix-vector products, no T x R temporaries.
-    scaling = text_mass
-    plan = valid.to(cost.dtype)
-    for _ in range(iterations):
-        plan = kernel * plan
-        delta = region_mass / _filled(torch.einsum("btr,bt->br", plan, scaling), region_mask)
-        scaling = text_mass / _filled(torch.einsum("btr,br->bt", plan, delta), text_mask)
-        plan = scaling.unsqueeze(2) * plan * delta.unsqueeze(1)
-    return plan
+    kernel = torch.exp(cost / -beta).masked_fill(~valid, 0)
+    text_mass, region_mass = _uniform(text_mask, cost.dtype), _uniform(region_mask, cost.dtype)
+    text_padding, region_padding = ((~mask).unsqueeze(1).to(cost.dtype) for mask in (text_mask, region_mask))
+    multiply = Tensor.mul if cost.requires_grad else Tensor.mul_
+    patience = _patience(cost, beta)
+    # The plan is diag(text) core diag(region): a step multiplies the core by the kernel and passes over it twice more,
+    # in matrix-vector products. Only now and then are the two diagonals multiplied into it.
+    core = valid.to(cost.dtype)
+    text, region, scaling = torch.ones_like(text_mass), torch.ones_like(region_mass), text_mass
+    for step in range(1, iterations + 1):
+        core = multiply(core, kernel)
+        column_sums = torch.bmm(text * scaling, core)
+        region = region * (region_mass / torch.addcmul(region_padding, region, column_sums))
+        row_sums = torch.bmm(region, core.transpose(1, 2))
+        scaling = text_mass / torch.addcmul(text_padding, text, row_sums)
+        text = text * scaling
+        if step % patience == 0 or step == iterations:
+            core = multiply(multiply(core, text.transpose(1, 2)), region)
+            text, region = torch.ones_like(text), torch.ones_like(region)
+    return core
+
+
+def _patience(cost: Tensor, beta: float) -> int:
+    """Return after how many steps the plan's diagonals must be multiplied into it, before fp32 underflows."""
+    steepest = float(cost.detach().abs().max()) / beta if cost.numel() else 0.0
+    return max(1, min(_MOST_PATIENCE, int(_SAFE_EXPONENT / max(steepest, 1e-6))))
 
 
 def _uniform(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    return mask.to(dtype) / mask.sum(dim=1, keepdim=True).clamp(min=1)
-
-
-def _filled(values: Tensor, mask: Tensor) -> Tensor:
-    return values.masked_fill(~mask, 1.0)
+    """Return [B, 1, N] masses that sum to 1 over what is marked."""
+    return (mask.to(dtype) / mask.sum(dim=1, keepdim=True).clamp(min=1)).unsqueeze(1)
