@@ -25,7 +25,7 @@ LEVELS = [
     {"objectives"},
     {"tasks", "recipes"},
     {"trainer", "evaluator", "rerank"},
-    {"pretraining"},
+    {"pretraining", "finetuning"},
     {"reporting"},
     {"commands"},
     {"cli"},

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -21,23 +21,13 @@ from vltk.detection.extractor import choose_device
 from vltk.errors import StoppedEarlyError, UsageError, VltkError
 from vltk.optimization import learning_rate
 from vltk.run_folder import Journal, read_state, write_checkpoint
-from vltk.types import Batch, Losses
+from vltk.types import Batch, Losses, Plan
 
 Validate = Callable[[Accelerator, nn.Module], tuple[float, dict[str, float]]]
 """Gives the quality that decides which checkpoint is best, and every figure by its name; the same in all processes."""
 
 
 _SHARDING = {"FSDP", "DEEPSPEED", "MEGATRON_LM"}
-
-
-class Plan(Protocol):
-    """The order of a run, the same in every process; an item has an ``objective`` and a ``seed``."""
-
-    def steps(self, start: int = 0) -> Iterator[Sequence[Any]]:
-        """Yield the micro-batches of each step, over all processes, from step ``start`` on."""
-
-    def load(self, work: Any) -> Batch:
-        """Read a micro-batch; called in data loading processes."""
 
 
 def join_processes(*, device: str = "auto", precision: str = "fp32") -> Accelerator:

@@ -7,9 +7,10 @@ Boxes are float32 pixels ``x1, y1, x2, y2`` of the unresized picture, origin at 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -456,3 +457,77 @@ class Losses:
     def mean(self) -> Tensor:
         """Return the published reduction on this batch alone, 0 where there is no target."""
         return self.values.sum() / max(self.count, 1)
+
+
+class Plan(Protocol):
+    """The order of a training run, the same in every process; an item has an ``objective`` and a ``seed``."""
+
+    def steps(self, start: int = 0) -> Iterator[Sequence[Any]]:
+        """Yield the micro-batches of each step, over all processes, from step ``start`` on."""
+        ...
+
+    def load(self, work: Any) -> Batch:
+        """Read a micro-batch; called in data loading processes."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """One figure with what is needed to believe it.
+
+    Attributes:
+        metric: its name, e.g. "accuracy" or "text-to-image R@1".
+        value: the figure.
+        n: how many items it was counted over.
+        unit: "fraction", "points", "nats"; a fraction lies in 0..1.
+        higher_is_better: which way is progress.
+        interval_95: its 95 % confidence interval, or None where there is none.
+
+    Raises:
+        DataError: a value that is no number, or an interval whose ends are exchanged.
+
+    Example:
+        >>> Measurement(metric="accuracy", value=0.5, n=100, interval_95=(0.404, 0.596)).row()["interval_95"]
+        [0.404, 0.596]
+    """
+
+    metric: str
+    value: float
+    n: int
+    unit: str = "fraction"
+    higher_is_better: bool = True
+    interval_95: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.value):
+            raise DataError(f"{self.metric} is {self.value}", where="measurement", remedy="look at the predictions")
+        if self.interval_95 is not None and not self.interval_95[0] <= self.interval_95[1]:
+            problem = f"{self.metric} has the interval {self.interval_95}"
+            raise DataError(problem, where="measurement", remedy="give its lower end first")
+
+    def row(self) -> dict[str, Any]:
+        """Return the figure as a row of ``results.json``."""
+        interval = None if self.interval_95 is None else list(self.interval_95)
+        return {
+            "metric": self.metric,
+            "value": self.value,
+            "n": self.n,
+            "unit": self.unit,
+            "higher_is_better": self.higher_is_better,
+            "interval_95": interval,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prediction:
+    """What a model says of one example.
+
+    Attributes:
+        id: of the example.
+        answer: what it chooses, as the task's submission file writes it.
+        scores: [C] score of each choice, for ensembles; None where they are not kept.
+    """
+
+    id: str
+    answer: str
+    scores: NDArray[np.float32] | None = None
