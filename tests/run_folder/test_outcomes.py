@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vltk.errors import DataError
-from vltk.run_folder.outcomes import OUTCOMES, Outcomes, Series, read_outcomes, split_hash, write_outcomes
+from vltk.run_folder.outcomes import OUTCOMES, Outcomes, Series, read_outcomes, write_outcomes
 
 CARD: dict[str, Any] = {"format": "vltk-outcomes-1", "task": "vqa", "split": "abc", "series": {"accuracy": "score"}}
 ITEM: dict[str, Any] = {"series": "accuracy", "id": "1", "value": 0.3}
@@ -72,12 +72,6 @@ def test_clusters_are_numbered_in_order() -> None:
         0,
     ]
     assert series(clusters=()).cluster_numbers().tolist() == [0, 1]
-
-
-def test_the_hash_of_a_split_knows_its_pairs_but_not_their_order() -> None:
-    base = split_hash(["a", "b"], ["1", "2"])
-    assert base == split_hash(["b", "a"], ["2", "1"])
-    assert base not in {split_hash(["a", "b"], ["2", "1"]), split_hash(["a", "b"]), split_hash(["a", "b", "c"], "123")}
 
 
 @pytest.mark.parametrize(

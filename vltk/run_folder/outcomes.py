@@ -14,9 +14,8 @@ Items of one cluster (the captions or questions of one image) depend on each oth
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -83,7 +82,7 @@ class Outcomes:
 
     Attributes:
         task: name of the task.
-        split: :func:`split_hash` of what was evaluated; only equal splits are compared.
+        split: :func:`vltk.metrics.protocol.split_hash` of what was evaluated; only equal splits are compared.
         protocol: the rules that a figure depends on (hit rule, tie policy, folds, boxes, label rule).
         series: the values by name: ``t2i`` and ``i2t`` for retrieval, ``accuracy`` for a classification, ``qa``,
             ``qar`` and ``joint`` for VCR.
@@ -93,23 +92,6 @@ class Outcomes:
     split: str
     series: Mapping[str, Series]
     protocol: Mapping[str, Any] = field(default_factory=dict)
-
-
-def split_hash(ids: Iterable[str], *others: Iterable[str]) -> str:
-    """Return the hash of a split: its item ids, and what belongs to each (image ids, right answers).
-
-    The order of the items does not count, because a metric does not depend on it.
-
-    Args:
-        ids: id of each item.
-        others: further texts, one for each item.
-
-    Example:
-        >>> split_hash(["a", "b"], ["image 1", "image 2"]) == split_hash(["b", "a"], ["image 2", "image 1"])
-        True
-    """
-    rows = sorted(json.dumps(row) for row in zip(ids, *others, strict=True))
-    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
 
 def write_outcomes(path: Path, outcomes: Outcomes) -> None:
