@@ -91,11 +91,14 @@ class PredictionHead(nn.Sequential):
         hidden: size of the state.
         output: size of the prediction; None leaves the last projection to the caller (tied weights).
         inner: size after the first projection, ``hidden`` if None.
+        activation: after the first projection; VCR's published head has a ReLU.
     """
 
-    def __init__(self, *, hidden: int, output: int | None, inner: int | None = None) -> None:
+    def __init__(
+        self, *, hidden: int, output: int | None, inner: int | None = None, activation: type[nn.Module] = nn.GELU
+    ) -> None:
         inner = inner or hidden
-        layers: list[nn.Module] = [nn.Linear(hidden, inner), nn.GELU(), nn.LayerNorm(inner, eps=LAYER_NORM_EPS)]
+        layers: list[nn.Module] = [nn.Linear(hidden, inner), activation(), nn.LayerNorm(inner, eps=LAYER_NORM_EPS)]
         super().__init__(*layers, *([] if output is None else [nn.Linear(inner, output)]))
 
 
