@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tests.golden.case import Case
 from tests.golden.checks_uniter import batch_of, build, compare, mask_of, tensors, under
 from vltk.batching import SpecialTokens
+from vltk.metrics.isd import Reading, compress, isda, relations
 from vltk.models.uniter import UNITER
 from vltk.objectives.relations import IAIS, annealed, words_of
 from vltk.types import Batch
@@ -148,10 +149,39 @@ def check_hard_negatives(case: Case) -> None:
     compare_encoder_gradients(case, encoder, weight, under("grad.", values))
 
 
+READINGS = {
+    "isda_probs_unnormalised": Reading(renormalised=False, rows="sum"),
+    "isda_probs_renormalised": Reading(rows="sum"),
+    "isda_scores_then_softmax": Reading(softmax="after", rows="sum"),
+}
+
+
+def check_isda(case: Case) -> None:
+    """Three readings of equations 7 to 9, and the matrices on the way."""
+    values = case.tensors()
+    groups = {side: case.entry["params"][f"groups_{side}"] for side in "LV"}
+    scores = {side: values[f"in.S_{side}{side}"][None] for side in "LV"}
+    for name, reading in READINGS.items():
+        found = isda(scores["L"], scores["V"], groups["L"], groups["V"], reading=reading)
+        np.testing.assert_allclose(found, values[f"out.{name}"], **case.entry["tolerance"])
+        count = len(groups["L"])
+        mean = isda(scores["L"], scores["V"], groups["L"], groups["V"], reading=replace(reading, rows="mean"))
+        np.testing.assert_allclose(mean * count, values[f"out.{name}"], **case.entry["tolerance"])
+    for side in "LV":
+        plain = relations(scores[side], groups[side], Reading(renormalised=False))[0]
+        np.testing.assert_allclose(plain, values[f"out.P_{side}{side}_obj"], **case.entry["tolerance"])
+        extracted = values[f"out.S_{side}{side}_obj"]
+        np.testing.assert_allclose(compress(scores[side][0], groups[side]), extracted, **case.entry["tolerance"])
+        powers = np.exp(extracted)
+        after = relations(scores[side], groups[side], Reading(softmax="after"))[0]
+        np.testing.assert_allclose(after, powers / powers.sum(-1, keepdims=True), **case.entry["tolerance"])
+
+
 CHECKS: dict[str, Callable[[Case], None]] = {
     "uniter/iais_*_from_matrices": check_matrices,
     "uniter/iais_paper_formula_from_scores": check_equations,
     "uniter/iais_model_*": check_model,
     "uniter/iais_hardneg_*": check_hard_negatives,
+    "uniter/isda_*": check_isda,
     "uniter/iais_annealing": check_annealing,
 }
