@@ -100,6 +100,7 @@ def collate(
     *,
     padding: int = 0,
     types: Sequence[Sequence[int]] | None = None,
+    half: bool = False,
 ) -> Batch:
     """Pad texts and regions to the longest of each and lay them side by side.
 
@@ -109,6 +110,8 @@ def collate(
         regions: B pictures.
         padding: id that fills short texts.
         types: the segment of each word piece, None where all stand in segment 0.
+        half: keep features that are stored as fp16 in that type, half the bytes to move to the device, where
+            :meth:`~vltk.types.Batch.to` makes them fp32.
 
     Raises:
         DataError: the three differ in number, or two pictures in feature size.
@@ -120,7 +123,7 @@ def collate(
         problem = " and ".join(f"{size} (image {image})" for size, image in sorted(sizes.items()))
         raise DataError(f"features of different sizes in one batch: {problem}", remedy="use stores of one detector")
     input_ids, text_mask = _pad([torch.tensor(text, dtype=torch.long) for text in texts], padding)
-    features, region_mask = _stack([picture.features for picture in regions])
+    features, region_mask = _stack([picture.features for picture in regions], half=half)
     locations, _ = _stack([picture.location() for picture in regions])
     batch = Batch(
         ids=tuple(ids),
@@ -135,13 +138,15 @@ def collate(
     return replace(batch, text_types=_pad([torch.tensor(row, dtype=torch.long) for row in types], 0)[0])
 
 
-def _stack(rows: Sequence[NDArray[Any]]) -> tuple[Tensor, Tensor]:
-    """Copy [R, D] arrays of a store into one [B, R, D] tensor of fp32; also return its mask."""
+def _stack(rows: Sequence[NDArray[Any]], *, half: bool = False) -> tuple[Tensor, Tensor]:
+    """Copy [R, D] arrays of a store into one [B, R, D] tensor of fp32, or fp16 where all are; also return its mask."""
     lengths = torch.tensor([len(row) for row in rows])
-    stacked = np.zeros((len(rows), int(lengths.max()), rows[0].shape[1]), np.float32)
-    for place, row in zip(stacked, rows, strict=True):
+    kept = torch.float16 if half and all(row.dtype == np.float16 for row in rows) else torch.float32
+    stacked = torch.empty(len(rows), int(lengths.max()), rows[0].shape[1], dtype=kept)
+    for place, row in zip(stacked.numpy(), rows, strict=True):
         place[: len(row)] = row
-    return torch.from_numpy(stacked), torch.arange(stacked.shape[1]) < lengths.unsqueeze(1)
+        place[len(row) :] = 0
+    return stacked, torch.arange(stacked.shape[1]) < lengths.unsqueeze(1)
 
 
 def _pad(rows: Sequence[Tensor], value: int) -> tuple[Tensor, Tensor]:

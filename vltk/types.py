@@ -412,13 +412,17 @@ class Batch:
     targets: dict[str, Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device | str) -> Batch:
-        """Return the batch with every tensor on a device; nothing is copied where it is there already."""
+        """Return the batch with every tensor on a device, fp16 of a store as fp32; what is so already is not copied."""
         moved = {name: _moved(getattr(self, name), device) for name in self.__slots__}
         return Batch(**moved | {"targets": {name: _moved(value, device) for name, value in self.targets.items()}})
 
 
 def _moved(value: Any, device: torch.device | str) -> Any:
-    return value.to(device, non_blocking=True) if hasattr(value, "to") else value
+    if not hasattr(value, "to"):
+        return value
+    moved = value.to(device, non_blocking=True)
+    # Widened only there: half the bytes go from a loading process to the device.
+    return moved.float() if str(moved.dtype) == "torch.float16" else moved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

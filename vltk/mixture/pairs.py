@@ -117,6 +117,8 @@ class PairSource:
     def batch(self, rows: Sequence[int] | NDArray[np.int32], images: Sequence[int] | NDArray[np.int32]) -> Batch:
         """Read and pad the texts of ``rows`` beside the given pictures; ``targets["match"]`` says which belong.
 
+        Features keep the store's fp16 until :meth:`~vltk.types.Batch.to` brings them to their device.
+
         Raises:
             DataError: a damaged record, or a feature that is no number.
         """
@@ -126,15 +128,16 @@ class PairSource:
         texts, types = [ids for ids, _ in framed], [segments for _, segments in framed]
         segments = types if any(self.layout.segments) else None
         names = [example.id for example in examples]
-        batch = collate(names, texts, regions, padding=self.special.padding, types=segments)
+        batch = collate(names, texts, regions, padding=self.special.padding, types=segments, half=True)
         _check_finite(batch, regions, self.name)
         match = torch.from_numpy((self.image_of[np.asarray(rows)] == np.asarray(images)).astype(np.int64))
         return replace(batch, targets=_class_targets(regions, batch) | {"match": match})
 
 
 def _check_finite(batch: Batch, regions: Sequence[RegionFeatures], where: str) -> None:
-    # A sum shows a NaN or infinity at the cost of reading once what has just been written.
-    if not torch.isfinite(batch.regions.sum() + batch.locations.sum()):
+    # The extremes show a NaN or infinity at the cost of reading once what has just been written.
+    extremes = [value for tensor in (batch.regions, batch.locations) if tensor.numel() for value in tensor.aminmax()]
+    if not all(bool(value.isfinite()) for value in extremes):
         for picture in regions:
             bad = ~np.isfinite(picture.features).all(axis=1) | ~np.isfinite(picture.location()).all(axis=1)
             if bad.any():
