@@ -4,7 +4,7 @@ from vltk.mixture.exclusion import Exclusion, image_keys, read_list
 from vltk.mixture.joined import JoinedFeatures
 from vltk.mixture.layouts import LAYOUTS, special_tokens
 from vltk.mixture.names import Names
-from vltk.mixture.pairs import PairSource
+from vltk.mixture.pairs import PairSource, check_finite
 from vltk.mixture.plan import Mixture, Share, Work, parse_shares, seed_of
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "PairSource",
     "Share",
     "Work",
+    "check_finite",
     "image_keys",
     "parse_shares",
     "read_list",

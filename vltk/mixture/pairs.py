@@ -129,12 +129,22 @@ class PairSource:
         segments = types if any(self.layout.segments) else None
         names = [example.id for example in examples]
         batch = collate(names, texts, regions, padding=self.special.padding, types=segments, half=True)
-        _check_finite(batch, regions, self.name)
+        check_finite(batch, regions, self.name)
         match = torch.from_numpy((self.image_of[np.asarray(rows)] == np.asarray(images)).astype(np.int64))
         return replace(batch, targets=_class_targets(regions, batch) | {"match": match})
 
 
-def _check_finite(batch: Batch, regions: Sequence[RegionFeatures], where: str) -> None:
+def check_finite(batch: Batch, regions: Sequence[RegionFeatures], where: str) -> None:
+    """Make sure that every feature and location of a batch is a number.
+
+    Args:
+        batch: made of the regions.
+        regions: B pictures, to name the one that is wrong.
+        where: the set that they are of.
+
+    Raises:
+        DataError: one is not, with its picture and row.
+    """
     # The extremes show a NaN or infinity at the cost of reading once what has just been written.
     extremes = [value for tensor in (batch.regions, batch.locations) if tensor.numel() for value in tensor.aminmax()]
     if not all(bool(value.isfinite()) for value in extremes):
