@@ -25,6 +25,7 @@ LEVELS = [
     {"objectives"},
     {"tasks", "recipes"},
     {"trainer", "evaluator", "rerank"},
+    {"training_run"},
     {"pretraining", "finetuning"},
     {"reporting"},
     {"commands"},

@@ -13,10 +13,11 @@ from vltk.batching import TokenBuckets
 from vltk.errors import DataError
 from vltk.mixture import PairSource
 from vltk.models.uniter import UNITERConfig
-from vltk.pretraining import Validation, check_overlap, estimate_memory, shared_images, undecayed
+from vltk.pretraining import Validation, check_overlap, shared_images, undecayed
 from vltk.stores.examples import ExampleStore
 from vltk.stores.features import FeatureStore
 from vltk.trainer import join_processes
+from vltk.training_run import estimate_memory
 from vltk.types import Batch, Losses
 
 BUCKETS = TokenBuckets(max_tokens=80, multiple=2)

@@ -67,7 +67,7 @@ def run(config: PretrainConfig, terminal: Terminal) -> dict[str, object] | None:
             f"{row['first']}; leave them out with --exclude-examples"
         )
     if config.write.dry_run:
-        return {**prepared.plan(config.nproc), "shared_images": shared}
+        return {**prepared.estimate(config.nproc), "shared_images": shared}
     from vltk.run_folder import RunFolder
 
     folder = RunFolder(config.out, config, inputs=inputs)

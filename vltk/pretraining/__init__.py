@@ -1,8 +1,7 @@
 """A pre-training run from stores to checkpoints: what ``vltk pretrain`` does, as functions."""
 
 from vltk.pretraining.audit import shared_images
-from vltk.pretraining.estimate import estimate_cost, estimate_memory
-from vltk.pretraining.run import PreparedRun, count_parameters, prepare_run, undecayed
+from vltk.pretraining.run import PreparedRun, prepare_run, undecayed
 from vltk.pretraining.sources import check_overlap, open_sources
 from vltk.pretraining.validation import Validation
 
@@ -10,9 +9,6 @@ __all__ = [
     "PreparedRun",
     "Validation",
     "check_overlap",
-    "count_parameters",
-    "estimate_cost",
-    "estimate_memory",
     "open_sources",
     "prepare_run",
     "shared_images",

@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch.optim import Optimizer
 
 from vltk.batching import TokenBuckets
-from vltk.config import DeviceConfig, to_dict
+from vltk.config import DeviceConfig
 from vltk.config.training import MixtureConfig, ObjectivesConfig, TrainingConfig
-from vltk.detection.extractor import choose_device
 from vltk.errors import DataError, UsageError
 from vltk.mixture import Mixture, PairSource, parse_shares
 from vltk.models._checkpoints import about_weights, initialise_from
 from vltk.models.uniter import UNITERConfig, UNITERForPretraining
 from vltk.objectives.pretraining import Pretraining, build_objectives, objective_classes
 from vltk.optimization import build_optimizer
-from vltk.pretraining.estimate import estimate_cost, estimate_memory
 from vltk.pretraining.validation import Validation
-from vltk.run_folder import (
-    RESULTS,
-    WEIGHTS,
-    Journal,
-    RunFolder,
-    file_sha256,
-    peak_memory,
-    versions,
-    wilson_interval,
-)
 from vltk.stores.examples import TokenizerDescription
-from vltk.trainer import Trainer, join_processes
-from vltk.types import Progress
+from vltk.training_run import TrainingRun, compile_layers
 
 
 def undecayed(name: str) -> bool:
@@ -49,24 +35,12 @@ def undecayed(name: str) -> bool:
 
 
 @dataclass(kw_only=True)
-class PreparedRun:
-    """A run that is built and not begun.
-
-    Attributes:
-        module: the model with its objectives.
-        mixture: what comes when.
-        validation: what is measured; None without held-out pairs.
-        training: how weights are updated.
-        device: where and how precisely.
-        fresh: parts of the model that --init did not fill, for people.
-    """
+class PreparedRun(TrainingRun):
+    """A pre-training run that is built and not begun."""
 
     module: Pretraining
-    mixture: Mixture
-    validation: Validation | None
-    training: TrainingConfig
-    device: DeviceConfig
-    fresh: list[str]
+    plan: Mixture
+    measuring: Validation | None
 
     @property
     def model(self) -> UNITERForPretraining:
@@ -76,154 +50,30 @@ class PreparedRun:
             raise TypeError(f"{type(model).__name__} is no UNITERForPretraining")
         return model
 
-    def train(
-        self,
-        folder: RunFolder,
-        *,
-        resume: str = "auto",
-        overwrite: bool = False,
-        progress: Progress = lambda steps: None,
-        stop: Callable[[], bool] = lambda: False,
-    ) -> dict[str, Any]:
-        """Train to the end, write the receipt ``results.json`` and return it.
-
-        Args:
-            folder: of the run; nothing in it is touched before everything that can be wrong was looked at.
-            resume: as :meth:`~vltk.run_folder.RunFolder.begin`.
-            overwrite: as there.
-            progress: told of each step.
-            stop: asked after each step whether to save and end.
-
-        Raises:
-            UsageError: the folder or the processes do not fit.
-            DataError: the first pairs cannot be read.
-            StoppedEarlyError: it was asked to stop; the state was saved.
-            VltkError: a loss is not finite, or the disk is full.
-        """
-        processes = join_processes(device=self.device.device, precision=self.device.precision)
-        self._look()
-        journal_folder = folder if processes.is_main_process else None
-        journal = Journal(
-            journal_folder,
-            every=self.training.log_every,
-            last=self.training.steps,
-            progress=progress,
-            tensorboard=self.training.tensorboard,
-        )
-        trainer = self._trainer(folder, processes, journal, stop)
-        # Every process looks before one of them writes.
-        checkpoint = folder.check(resume=resume, overwrite=overwrite)
-        processes.wait_for_everyone()
-        if processes.is_main_process:
-            checkpoint = folder.begin(resume=resume, overwrite=overwrite)
-        if checkpoint is not None:
-            trainer.resume(checkpoint)
-        try:
-            trainer.train()
-        finally:
-            journal.close()
-        results = self._receipt(folder, journal, processes)
-        if processes.is_main_process:
-            folder.write_json(RESULTS, results)
-        processes.wait_for_everyone()
-        return results
-
-    def _trainer(self, folder: RunFolder, processes: Any, journal: Journal, stop: Callable[[], bool]) -> Trainer:
+    def optimizer(self) -> Optimizer:
+        """Make the published optimiser, with the weights that decay in one group."""
         training = self.training
-        return Trainer(
-            self.module,
-            self.mixture,
-            build_optimizer(
-                self.module, form=training.optimizer, weight_decay=training.weight_decay, undecayed=undecayed
-            ),
-            training,
-            folder=folder.path,
-            processes=processes,
-            journal=journal,
-            num_workers=self.device.num_workers,
-            validate=self.validation,
-            stop=stop,
-            about=about_weights(self.model.encoder.config),
+        return build_optimizer(
+            self.module, form=training.optimizer, weight_decay=training.weight_decay, undecayed=undecayed
         )
 
-    def _look(self) -> None:
+    def look(self) -> None:
         """Read and hide the first pairs of every objective and set, so that what is wrong with them shows at once."""
-        mixtures = [self.mixture] if self.validation is None else [self.mixture, self.validation.mixture]
+        mixtures = [self.plan] if self.measuring is None else [self.plan, self.measuring.mixture]
         for mixture in mixtures:
             for place, _ in enumerate(mixture.sources):
-                shares = [
-                    share for share in self.mixture.shares if mixture is not self.mixture or share.source == place
-                ]
+                shares = [share for share in self.plan.shares if mixture is not self.plan or share.source == place]
                 for share in shares:
                     work = mixture.epoch(replace(share, source=place), 0)[0]
                     self.module.objectives[share.objective].corrupt(mixture.load(work), torch.Generator())
 
-    def _receipt(self, folder: RunFolder, journal: Journal, processes: Any) -> dict[str, Any]:
-        checkpoints = {name: folder.path / name / WEIGHTS for name in ("last", "best")}
-        return {
-            "run": str(folder.path),
-            "steps": self.training.steps,
-            "parameters": count_parameters(self.module),
-            "config": to_dict(folder.config),
-            "metrics": self._metrics(journal),
-            "figures": {name: value for name, value in journal.figures.items() if "validation" not in name},
-            "weights": {name: file_sha256(path) for name, path in checkpoints.items() if path.is_file()},
-            "inputs": folder.inputs,
-            "initialised": self.fresh,
-            "versions": versions(),
-            "processes": processes.num_processes,
-            "device": str(processes.device),
-            "seconds": journal.seconds,
-            "peak": peak_memory(),
-            "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        }
-
-    def _metrics(self, journal: Journal) -> list[dict[str, Any]]:
-        """Return the last validation, each figure with what it needs to be believed."""
-        rows = []
-        for name, value in journal.figures.items():
-            if not name.startswith("validation "):
-                continue
-            short = name.removeprefix("validation ")
-            row: dict[str, Any] = {"metric": short, "value": value, "higher_is_better": short.endswith("accuracy")}
-            count = self.validation.counts.get(short) if self.validation else None
-            if count:
-                row |= {"unit": "fraction", "n": count, "interval_95": wilson_interval(value, count)}
-            rows.append(row)
-        return rows
-
-    def plan(self, processes: int) -> dict[str, Any]:
+    def estimate(self, processes: int) -> dict[str, Any]:
         """Return what the run would do and cost, from a few micro-batches that it times; nothing is written.
 
         Args:
             processes: that would share the micro-batches of a step.
         """
-        training, parameters = self.training, count_parameters(self.module)
-        cost = estimate_cost(
-            self.module,
-            self.mixture,
-            steps=training.steps,
-            processes=processes,
-            device=choose_device(self.device.device),
-            precision=self.device.precision,
-        )
-        memory = estimate_memory(
-            self.model.encoder.config,
-            parameters=parameters,
-            tokens=cost["largest_micro_batch"],
-            precision=self.device.precision,
-            recomputed=training.checkpointing,
-        )
-        return {
-            "parameters": parameters,
-            "initialised": self.fresh,
-            "steps": training.steps,
-            "processes": processes,
-            "micro_batches_per_process": training.micro_batches // max(1, processes),
-            **cost,
-            "memory": {name: f"{size / 2**30:.2f} GiB" for name, size in memory.items()},
-            "mixture": self.mixture.describe(),
-        }
+        return self.estimated(processes, size=self.model.encoder.config) | {"mixture": self.plan.describe()}
 
 
 def prepare_run(
@@ -267,8 +117,7 @@ def prepare_run(
     fresh = initialise_from(model, init) if init is not None else []
     model.encoder.recomputes_activations = training.checkpointing
     if training.compile:
-        for layer in model.encoder.layers:
-            layer.compile(dynamic=True)
+        compile_layers(model.encoder.layers)
     official = data.batching == "official"
     buckets = TokenBuckets(max_tokens=data.batch_tokens, official=official, drop_last=official)
     mismatch = {"itm": objectives.mismatch}
@@ -279,11 +128,12 @@ def prepare_run(
     measured = Validation(held_out, names, mismatch=mismatch, buckets=whole, limit=data.validation_limit)
     return PreparedRun(
         module=Pretraining(model, built),
-        mixture=mixture,
-        validation=measured if held_out else None,
+        plan=mixture,
+        measuring=measured if held_out else None,
         training=training,
         device=device,
         fresh=fresh,
+        about=about_weights(model.encoder.config),
     )
 
 
@@ -324,8 +174,3 @@ def _check_texts(sources: Sequence[PairSource], architecture: UNITERConfig) -> N
                 f"a text layout of segments up to {max(source.layout.segments)} for a model of {architecture.types}"
             )
             raise UsageError(problem, where="--text-layout", remedy=f"use --types {max(source.layout.segments) + 1}")
-
-
-def count_parameters(model: nn.Module) -> int:
-    """Return the number of distinct weights, tied ones once."""
-    return sum(parameter.numel() for parameter in model.parameters())

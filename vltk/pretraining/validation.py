@@ -11,6 +11,7 @@ from torch import nn
 
 from vltk.batching import TokenBuckets
 from vltk.mixture import Mixture, PairSource, Share, Work, seed_of
+from vltk.run_folder import wilson_interval
 
 
 class Validation:
@@ -64,6 +65,17 @@ class Validation:
                 self.counts[f"{name} accuracy"] = int(guesses)
         accuracies = [value for name, value in figures.items() if name.endswith("accuracy")]
         return (sum(accuracies) / len(accuracies) if accuracies else -sum(figures.values())), figures
+
+    def rows(self, figures: Mapping[str, float]) -> list[dict[str, Any]]:
+        """Return the figures as rows of the receipt, accuracies with their number and interval."""
+        found = []
+        for name, value in figures.items():
+            row: dict[str, Any] = {"metric": name, "value": value, "higher_is_better": name.endswith("accuracy")}
+            count = self.counts.get(name)
+            if count:
+                row |= {"unit": "fraction", "n": count, "interval_95": wilson_interval(value, count)}
+            found.append(row)
+        return found
 
     def works(self, objective: str) -> list[Work]:
         """Return the micro-batches of an objective: the first pairs of one pass over each set."""

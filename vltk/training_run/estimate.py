@@ -4,22 +4,36 @@ from __future__ import annotations
 
 import itertools
 import time
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from vltk.mixture import Mixture
-from vltk.models.uniter import UNITERConfig
+from vltk.types import Batch
 
 _SAMPLE = 50  # steps whose sizes are looked at
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _SECONDS = 15.0  # how long steps are timed at most
 
 
-def estimate_memory(
-    config: UNITERConfig, *, parameters: int, tokens: int, precision: str, recomputed: bool
-) -> dict[str, int]:
+class MeasuredPlan(Protocol):
+    """A :class:`~vltk.types.Plan` that knows how large its micro-batches are; an item has ``rows``, its pairs."""
+
+    def steps(self, start: int = 0) -> Iterator[Sequence[Any]]:
+        """Yield the micro-batches of each step."""
+        ...
+
+    def load(self, work: Any) -> Batch:
+        """Read a micro-batch."""
+        ...
+
+    def tokens(self, work: Any) -> tuple[int, int]:
+        """Return how many tokens and regions a micro-batch has, and how many places with its padding."""
+        ...
+
+
+def estimate_memory(config: Any, *, parameters: int, tokens: int, precision: str, recomputed: bool) -> dict[str, int]:
     """Return the bytes that training needs, estimated from the sizes.
 
     Weights, gradients and AdamW's two moments are fp32: 16 bytes a parameter. Of a layer's activations the backward
@@ -27,7 +41,7 @@ def estimate_memory(
     section 4.1, without the term of the scores), and H of them where it computes them again.
 
     Args:
-        config: size of the model.
+        config: size of the Transformer, with ``hidden``, ``layers`` and ``region_dim``.
         parameters: number of distinct weights.
         tokens: of the largest micro-batch, padding included.
         precision: of the forward pass.
@@ -41,7 +55,14 @@ def estimate_memory(
 
 
 def estimate_cost(
-    module: nn.Module, mixture: Mixture, *, steps: int, processes: int, device: torch.device, precision: str = "fp32"
+    module: nn.Module,
+    plan: MeasuredPlan,
+    *,
+    steps: int,
+    micro_batches: int,
+    processes: int,
+    device: torch.device,
+    precision: str = "fp32",
 ) -> dict[str, Any]:
     """Time a few micro-batches, forward and backward, and return what the whole run would take.
 
@@ -49,14 +70,15 @@ def estimate_cost(
 
     Args:
         module: the model with its objectives.
-        mixture: what comes when.
+        plan: what comes when.
         steps: of the run.
+        micro_batches: of a step, over all processes.
         processes: that share the micro-batches of a step.
         device: where to compute.
         precision: fp32, bf16 or fp16 arithmetic.
     """
-    sample = list(itertools.islice(mixture.steps(), min(_SAMPLE, steps)))
-    sizes = [[mixture.tokens(work) for work in works] for works in sample]
+    sample = list(itertools.islice(plan.steps(), min(_SAMPLE, steps)))
+    sizes = [[plan.tokens(work) for work in works] for works in sample]
     real = sum(size for works in sizes for size, _ in works) / len(sizes)
     padded = [place for works in sizes for _, place in works]
     pairs = sum(len(work.rows) for works in sample for work in works) / len(sample)
@@ -65,7 +87,7 @@ def estimate_cost(
     began = time.perf_counter()
     for works in sample:
         before = time.perf_counter()
-        batch = mixture.load(works[0]).to(device)
+        batch = plan.load(works[0]).to(device)
         with torch.autocast(device.type, _DTYPES[precision], enabled=precision != "fp32"):
             losses = module(works[0].objective, batch, torch.Generator().manual_seed(works[0].seed))
         losses.mean().backward()
@@ -76,7 +98,7 @@ def estimate_cost(
     module.zero_grad()
     # The first one pays for what is set up once.
     timed = seconds[1:] or seconds
-    step = sum(timed) / len(timed) * mixture.micro_batches / processes
+    step = sum(timed) / len(timed) * micro_batches / processes
     return {
         "pairs_per_step": round(pairs),
         "tokens_per_step": round(real),
