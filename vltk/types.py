@@ -397,6 +397,7 @@ class Batch:
         text_types: [B, T] int64 segment of each word piece, or None for 0 (VCR has more).
         region_types: [B, R] int64 segment of each region, or None for 1 (NLVR2 has 1 and 2).
         masked_regions: [B, R] bool, true where the region is hidden from the encoder, or None.
+        images: [B, 3, H, W] pixels as the model's network takes them, or None (models of grids).
         targets: what the objective or the task compares with, by its own names.
     """
 
@@ -409,6 +410,7 @@ class Batch:
     text_types: Tensor | None = None
     region_types: Tensor | None = None
     masked_regions: Tensor | None = None
+    images: Tensor | None = None
     targets: dict[str, Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device | str) -> Batch:
