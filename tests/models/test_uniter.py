@@ -86,6 +86,14 @@ def test_asking_for_scores_changes_no_state(model: torch.nn.Module) -> None:
     assert plain.attention_scores == {}
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+def test_the_first_state_alone_is_the_same(layers: int) -> None:
+    torch.manual_seed(1)
+    model, padded = replace(TINY, layers=layers).build().eval(), batch()
+    given = (model.embed_text(padded), padded.text_mask, model.embed_regions(padded), padded.region_mask)
+    torch.testing.assert_close(model.encode_pooled(*given), model(padded).pooled)
+
+
 def test_published_layout_round_trips_and_reads_old_names() -> None:
     torch.manual_seed(0)
     model = TINY.build_for_pretraining()

@@ -29,7 +29,7 @@ class SelfAttention(nn.Module):
         self.output = nn.Linear(hidden, hidden)
 
     def forward(
-        self, states: Tensor, mask: Tensor | None, *, return_scores: bool = False
+        self, states: Tensor, mask: Tensor | None, *, return_scores: bool = False, queries: int | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """Attend.
 
@@ -38,12 +38,20 @@ class SelfAttention(nn.Module):
             mask: [B, 1, 1, N] bool, true where a key may be attended; None when nothing is padding.
             return_scores: also return [B, heads, N, N] scores before the softmax; the fused kernel cannot, so
                 only then are probabilities computed in the open.
+            queries: only the first so many positions attend (to all); None for all.
 
         Returns:
-            [B, N, H] projected context, and the scores or None.
+            [B, N, H] projected context, N the number of queries, and the scores or None.
         """
         batch, length, hidden = states.shape
-        query, key, value = self.qkv(states).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        if queries is None:
+            query, key, value = self.qkv(states).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        else:
+            first, rest = self.qkv.weight.split([hidden, 2 * hidden])
+            first_bias, rest_bias = self.qkv.bias.split([hidden, 2 * hidden])
+            query = F.linear(states[:, :queries], first, first_bias).unflatten(2, (self.heads, -1)).transpose(1, 2)
+            both = F.linear(states, rest, rest_bias).view(batch, length, 2, self.heads, -1)
+            key, value = both.permute(2, 0, 3, 1, 4)
         dropout = self.dropout if self.training else 0.0
         scores = None
         if return_scores:
@@ -53,7 +61,7 @@ class SelfAttention(nn.Module):
             context = F.dropout(scores.softmax(dim=-1), dropout) @ value
         else:
             context = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
-        return self.output(context.transpose(1, 2).reshape(batch, length, hidden)), scores
+        return self.output(context.transpose(1, 2).flatten(2)), scores
 
 
 class TransformerLayer(nn.Module):
@@ -76,11 +84,14 @@ class TransformerLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, states: Tensor, mask: Tensor | None, *, return_scores: bool = False
+        self, states: Tensor, mask: Tensor | None, *, return_scores: bool = False, queries: int | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the next [B, N, H] states and, if asked, the attention scores of :class:`SelfAttention`."""
-        context, scores = self.attention(states, mask, return_scores=return_scores)
-        states = self.attention_norm(states + self.dropout(context))
+        """Return the next [B, N, H] states and, if asked, the attention scores of :class:`SelfAttention`.
+
+        With ``queries`` only the first so many states are computed, for a last layer of which no others are read.
+        """
+        context, scores = self.attention(states, mask, return_scores=return_scores, queries=queries)
+        states = self.attention_norm(states[:, :queries] + self.dropout(context))
         return self.output_norm(states + self.dropout(self.contract(F.gelu(self.expand(states))))), scores
 
 

@@ -241,6 +241,24 @@ class UNITER(PublishedLayout):
         text, regions = compact.unpack(states)
         return EncoderOutput(text=text, regions=regions, pooled=pooled, attention_scores=scores)
 
+    def encode_pooled(self, text: Tensor, text_mask: Tensor, regions: Tensor, region_mask: Tensor) -> Tensor:
+        """Return the [B, H] pooled states that :meth:`encode` gives, without what is computed for other states only.
+
+        The last layer is a sixth of the others then, because the first position alone attends and goes on.
+
+        Args:
+            text: as in :meth:`encode`.
+            text_mask: as there.
+            regions: as there.
+            region_mask: as there.
+        """
+        compact = _Compact(text_mask, region_mask)
+        states = compact.pack(text, regions)
+        for index, layer in enumerate(self.layers, 1):
+            states, _ = layer(states, compact.attention_mask, queries=1 if index == len(self.layers) else None)
+        pooled: Tensor = torch.tanh(self.pooler(states[:, 0]))
+        return pooled
+
     def _layer_index(self, layer: int) -> int:
         if not -len(self.layers) <= layer < len(self.layers):
             raise UsageError(
