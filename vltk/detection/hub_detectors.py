@@ -217,19 +217,19 @@ def _load(source: str, where: dict[str, Any], *, local: bool) -> tuple[Any, Any]
         # The torchvision backend resizes differently; one picture must not depend on what else is installed.
         processors: Any = AutoImageProcessor
         processor = processors.from_pretrained(source, backend="pil", **where)
-        with _quiet():
+        with quiet():
             model, report = AutoModelForObjectDetection.from_pretrained(source, **weights, **where)
     except ImportError as error:
-        raise VltkError(f"needs a package that is not installed ({_first_line(error)})", where=f"hf:{source}") from None
+        raise VltkError(f"needs a package that is not installed ({first_line(error)})", where=f"hf:{source}") from None
     except OSError as error:
         if local:
             remedy = "it must hold config.json, model.safetensors and preprocessor_config.json"
-            raise DataError(f"is incomplete ({_first_line(error)})", where=source, remedy=remedy) from None
+            raise DataError(f"is incomplete ({first_line(error)})", where=source, remedy=remedy) from None
         remedy = "download it once where there is a network, or give a folder"
-        raise OfflineError(f"cannot be had ({_first_line(error)})", where=f"hf:{source}", remedy=remedy) from None
+        raise OfflineError(f"cannot be had ({first_line(error)})", where=f"hf:{source}", remedy=remedy) from None
     except (ValueError, KeyError, RuntimeError) as error:
         remedy = "give a detector of transformers' AutoModelForObjectDetection"
-        raise UsageError(f"is no object detector ({_first_line(error)})", where=f"hf:{source}", remedy=remedy) from None
+        raise UsageError(f"is no object detector ({first_line(error)})", where=f"hf:{source}", remedy=remedy) from None
     for kind in ("missing_keys", "mismatched_keys"):
         if wrong := sorted(str(key[0] if isinstance(key, tuple) else key) for key in report[kind]):
             problem = f"has {len(wrong)} {kind.replace('_', ' ')}, first {wrong[0]}"
@@ -238,7 +238,8 @@ def _load(source: str, where: dict[str, Any], *, local: bool) -> tuple[Any, Any]
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
+    """Keep transformers from logging and from drawing bars while it loads."""
     from transformers.utils import logging
 
     log: Any = logging
@@ -253,7 +254,8 @@ def _quiet() -> Iterator[None]:
             log.enable_progress_bar()
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return what the first line of a library's error says, without its full stop."""
     return next((line.strip().rstrip(".:") for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vltk.errors import UsageError
+
 # The published code normalises with this epsilon everywhere; torch's default of 1e-5 changes small-variance inputs.
 LAYER_NORM_EPS = 1e-12
 
@@ -122,3 +124,18 @@ def initialise(module: nn.Module, *, std: float = 0.02) -> None:
             nn.init.ones_(part.weight)
         if isinstance(part, nn.Linear | nn.LayerNorm) and part.bias is not None:
             nn.init.zeros_(part.bias)
+
+
+def layer_place(layer: int, count: int) -> int:
+    """Return which of ``count`` layers is meant by a number from 0, or from the end with -1.
+
+    Raises:
+        UsageError: there is no such layer.
+
+    Example:
+        >>> layer_place(-1, 12)
+        11
+    """
+    if not -count <= layer < count:
+        raise UsageError(f"attention scores of layer {layer} of {count}", remedy="ask for one that exists")
+    return layer % count

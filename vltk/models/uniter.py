@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from vltk.errors import DataError, UsageError
-from vltk.models._layers import LAYER_NORM_EPS, PredictionHead, TransformerLayer, initialise
+from vltk.models._layers import LAYER_NORM_EPS, PredictionHead, TransformerLayer, initialise, layer_place
 from vltk.models._published import JOINED, PublishedLayout
 from vltk.types import Batch, EncoderOutput
 
@@ -226,7 +226,7 @@ class UNITER(PublishedLayout):
             region_mask: [B, R] bool.
             attention_scores: as in :meth:`forward`.
         """
-        wanted = {self._layer_index(layer) for layer in attention_scores}
+        wanted = {layer_place(layer, len(self.layers)) for layer in attention_scores}
         compact = _Compact(text_mask, region_mask)
         states = compact.pack(text, regions)
         scores: dict[int, Tensor] = {}
@@ -258,13 +258,6 @@ class UNITER(PublishedLayout):
             states, _ = layer(states, compact.attention_mask, queries=1 if index == len(self.layers) else None)
         pooled: Tensor = torch.tanh(self.pooler(states[:, 0]))
         return pooled
-
-    def _layer_index(self, layer: int) -> int:
-        if not -len(self.layers) <= layer < len(self.layers):
-            raise UsageError(
-                f"attention scores of layer {layer} of {len(self.layers)}", remedy="ask for one that exists"
-            )
-        return layer % len(self.layers)
 
 
 class _Compact:
