@@ -118,24 +118,57 @@ def collate(
     """
     if not len(ids) == len(texts) == len(regions):
         raise DataError(f"{len(ids)} ids, {len(texts)} texts, {len(regions)} pictures", remedy="give one each")
+    words, pictures = collate_texts(ids, texts, padding=padding, types=types), collate_regions(ids, regions, half=half)
+    return beside(words, pictures)
+
+
+def collate_texts(
+    ids: Sequence[str],
+    texts: Sequence[Sequence[int]],
+    *,
+    padding: int = 0,
+    types: Sequence[Sequence[int]] | None = None,
+) -> Batch:
+    """Pad texts alone; the batch has no regions. The arguments are those of :func:`collate`."""
+    input_ids, text_mask = _pad([torch.tensor(text, dtype=torch.long) for text in texts], padding)
+    rows = None if types is None else _pad([torch.tensor(row, dtype=torch.long) for row in types], 0)[0]
+    return Batch(
+        ids=tuple(ids),
+        input_ids=input_ids,
+        text_mask=text_mask,
+        regions=torch.zeros(len(texts), 0, 0),
+        locations=torch.zeros(len(texts), 0, 7),
+        region_mask=torch.zeros(len(texts), 0, dtype=torch.bool),
+        text_types=rows,
+    )
+
+
+def collate_regions(ids: Sequence[str], regions: Sequence[RegionFeatures], *, half: bool = False) -> Batch:
+    """Pad regions alone; the batch has no texts. The arguments are those of :func:`collate`.
+
+    Raises:
+        DataError: two pictures differ in feature size.
+    """
     sizes = {len(picture.features.T): picture.image_id for picture in regions}
     if len(sizes) > 1:
         problem = " and ".join(f"{size} (image {image})" for size, image in sorted(sizes.items()))
         raise DataError(f"features of different sizes in one batch: {problem}", remedy="use stores of one detector")
-    input_ids, text_mask = _pad([torch.tensor(text, dtype=torch.long) for text in texts], padding)
     features, region_mask = _stack([picture.features for picture in regions], half=half)
     locations, _ = _stack([picture.location() for picture in regions])
-    batch = Batch(
+    return Batch(
         ids=tuple(ids),
-        input_ids=input_ids,
-        text_mask=text_mask,
+        input_ids=torch.zeros(len(regions), 0, dtype=torch.long),
+        text_mask=torch.zeros(len(regions), 0, dtype=torch.bool),
         regions=features,
         locations=locations,
         region_mask=region_mask,
     )
-    if types is None:
-        return batch
-    return replace(batch, text_types=_pad([torch.tensor(row, dtype=torch.long) for row in types], 0)[0])
+
+
+def beside(texts: Batch, pictures: Batch) -> Batch:
+    """Return the regions of one batch beside the texts of another; one of them may have a single row for all."""
+    sides = {name: getattr(pictures, name) for name in ("regions", "locations", "region_mask", "region_types")}
+    return replace(texts, **sides)
 
 
 def _stack(rows: Sequence[NDArray[Any]], *, half: bool = False) -> tuple[Tensor, Tensor]:

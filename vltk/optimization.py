@@ -81,22 +81,38 @@ class PublishedAdamW(Optimizer):
 
 
 def build_optimizer(
-    module: nn.Module, *, form: str = "published", weight_decay: float = 0.01, undecayed: Callable[[str], bool]
+    module: nn.Module,
+    *,
+    form: str = "published",
+    weight_decay: float = 0.01,
+    undecayed: Callable[[str], bool],
+    multiplier: Callable[[str], float] = lambda name: 1.0,
 ) -> Optimizer:
-    """Make the optimiser of a module, with one group of weights that decay and one of those that do not.
+    """Make the optimiser of a module, weights that decay and those that do not in groups of their own.
 
     Args:
         module: whose parameters are trained.
         form: "published" or "torch" AdamW.
-        weight_decay: of the first group.
+        weight_decay: of the weights that decay.
         undecayed: told a parameter's name, says that it does not decay.
+        multiplier: told a parameter's name, says by what its rate is multiplied (published as lr_mul, for heads).
     """
-    named = [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
-    divided = [(weight_decay, [p for n, p in named if not undecayed(n)]), (0.0, [p for n, p in named if undecayed(n)])]
-    groups = [{"params": parameters, "weight_decay": decay} for decay, parameters in divided if parameters]
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((multiplier(name), undecayed(name)), []).append(parameter)
+    made = [
+        {"params": groups[rate, bare], "weight_decay": 0.0 if bare else weight_decay, "multiplier": rate}
+        for rate, bare in sorted(groups)
+    ]
+    return optimizer_of(made, form=form)
+
+
+def optimizer_of(groups: Iterable[dict[str, Any]], *, form: str = "published") -> Optimizer:
+    """Make the "published" or "torch" AdamW of groups, each with its parameters, ``weight_decay``, ``multiplier``."""
     if form == "torch":
-        return torch.optim.AdamW(groups, betas=BETAS, eps=EPS)
-    return PublishedAdamW(groups, betas=BETAS, eps=EPS)
+        return torch.optim.AdamW(list(groups), betas=BETAS, eps=EPS)
+    return PublishedAdamW(list(groups), betas=BETAS, eps=EPS)
 
 
 def warmup_linear(step: int, *, warmup: int, total: int) -> float:

@@ -8,6 +8,7 @@ Boxes are float32 pixels ``x1, y1, x2, y2`` of the unresized picture, origin at 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 # A box may stick out by this share of the picture's side: coordinates stored as fp16 and the
 # inclusive "x + w" of older annotations both land there without being wrong.
 BOX_SLACK = 1e-3
+
+# What str() of a caption gives that was read as bytes; code of Python 2 that runs in Python 3 writes such files.
+_PRINTED_BYTES = re.compile(r"b(?:'.*'|\".*\")", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -345,7 +349,7 @@ class Example:
         group: examples with one group are judged together (NLVR2 consistency), "" where alone.
 
     Raises:
-        DataError: no id, no text, or a part that does not fit the texts.
+        DataError: no id, no text, a text that is printed bytes (b'...'), or a part that does not fit the texts.
     """
 
     id: str
@@ -362,6 +366,10 @@ class Example:
         if not self.id:
             raise DataError(f"an example of image {self.image_ids} has no id", remedy="give it one")
         self._require(bool(self.texts), "has no text")
+        printed = next((text for text in self.texts if _PRINTED_BYTES.fullmatch(text)), None)
+        if printed is not None:
+            problem = f"has the text {printed[:40]!r}, which is how Python 3 prints bytes"
+            raise DataError(problem, where=f"example {self.id}", remedy="decode the captions and write the file again")
         self._require(bool(self.image_ids) and all(self.image_ids), f"has image ids {self.image_ids!r}")
         for name in ("tokens", "parses", "paraphrases"):
             count = len(getattr(self, name))

@@ -33,16 +33,18 @@ class Split:
         name: what to call it in messages and receipts, e.g. the name of the store.
         examples: texts with word pieces and targets.
         features: the regions of the pictures.
+        limit: count only so many examples, the first ones; None for all.
     """
 
     name: str
     examples: ExampleStore
     features: FeatureReader
+    limit: int | None = None
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
         """The ids of all examples, in the order of their annotation file."""
-        return tuple(self.examples.ids())
+        return tuple(self.examples.ids()[: self.limit])
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -172,8 +174,11 @@ class RetrievalTask(Task, Protocol):
     family: Literal["joint", "dual"]
     scorer: Any
 
-    def plan(self, split: Split, training: TrainingConfig, seed: int) -> Plan:
-        """Return the order of a training run: positives with their negatives, a pure function of the arguments."""
+    def plan(self, split: Split, training: TrainingConfig, seed: int, *, max_text_length: int) -> Plan:
+        """Return the order of a training run: positives with their negatives, a pure function of the arguments.
+
+        The plan also has the ``tokens`` of a :class:`~vltk.training_run.MeasuredPlan`.
+        """
 
     def text_batch(self, split: Split, ids: Sequence[str]) -> Batch:
         """Read the texts of examples; R is 0."""
