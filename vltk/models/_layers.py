@@ -49,10 +49,10 @@ class SelfAttention(nn.Module):
         if queries is None:
             query, key, value = self.qkv(states).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         else:
-            first, rest = self.qkv.weight.split([hidden, 2 * hidden])
-            first_bias, rest_bias = self.qkv.bias.split([hidden, 2 * hidden])
-            query = F.linear(states[:, :queries], first, first_bias).unflatten(2, (self.heads, -1)).transpose(1, 2)
-            both = F.linear(states, rest, rest_bias).view(batch, length, 2, self.heads, -1)
+            weight, bias = self.qkv.weight, self.qkv.bias
+            query = F.linear(states[:, :queries], weight[:hidden], bias[:hidden])
+            query = query.view(batch, -1, self.heads, hidden // self.heads).transpose(1, 2)
+            both = F.linear(states, weight[hidden:], bias[hidden:]).view(batch, length, 2, self.heads, -1)
             key, value = both.permute(2, 0, 3, 1, 4)
         dropout = self.dropout if self.training else 0.0
         scores = None
