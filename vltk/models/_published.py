@@ -63,7 +63,7 @@ class PublishedLayout(nn.Module):
         ours = self.state_dict()
         names = {key: self.published_keys(key) for key in ours}
         _check_keys(state, names.values(), where)
-        merged = {key: torch.cat([state[name] for name in names[key]]) for key in ours}
+        merged = {key: _joined([state[name] for name in found]) for key, found in names.items()}
         wrong = [
             f"{names[key][0]} {list(merged[key].shape)} instead of {list(ours[key].shape)}"
             for key in ours
@@ -83,7 +83,7 @@ class PublishedLayout(nn.Module):
         official: dict[str, Tensor] = {}
         for key, tensor in weights.items():
             names = cls.published_keys(key)
-            official |= dict(zip(names, tensor.chunk(len(names)), strict=True))
+            official |= dict(zip(names, _parted(tensor, len(names)), strict=True))
         return official | {copy: official[name] for copy, name in cls.tied.items() if name in official}
 
 
@@ -92,6 +92,15 @@ def modern_name(key: str) -> str:
     if key.endswith((".gamma", ".beta")):
         return key.removesuffix("gamma").removesuffix("beta") + ("weight" if key.endswith("gamma") else "bias")
     return key
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    """Return the parts of a joint parameter as one; a number of its own (a counter) stays as it is."""
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def _parted(tensor: Tensor, count: int) -> Sequence[Tensor]:
+    return tensor.chunk(count) if count > 1 else (tensor,)
 
 
 def _check_keys(state: Mapping[str, Tensor], names: Iterable[Sequence[str]], where: str) -> None:

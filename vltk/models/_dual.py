@@ -1,0 +1,71 @@
+"""What encoders that embed pictures and texts apart from each other share (VSE-infinity, VSRN)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+WORD_RANGE = 0.1
+"""Fresh word vectors are uniform between minus this and this, as published."""
+
+
+def unit_length(states: Tensor, *, eps: float = 1e-8) -> Tensor:
+    """Divide [..., H] vectors by their Euclidean length plus ``eps``, as VSE-infinity does; VSRN adds nothing.
+
+    Example:
+        >>> unit_length(torch.tensor([[3.0, 4.0]]), eps=0.0).tolist()[0]
+        [0.6000000238418579, 0.800000011920929]
+    """
+    length: Tensor = torch.linalg.vector_norm(states, dim=-1, keepdim=True)
+    return states / (length + eps)
+
+
+def initialise_projection(layer: nn.Linear) -> nn.Linear:
+    """Initialise a projection of region features as VSE++ does: uniform after Xavier, no bias."""
+    nn.init.xavier_uniform_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def word_vectors(vocabulary: int, size: int) -> nn.Embedding:
+    """Return a fresh table of word vectors."""
+    table = nn.Embedding(vocabulary, size)
+    nn.init.uniform_(table.weight, -WORD_RANGE, WORD_RANGE)
+    return table
+
+
+def run_packed(rnn: nn.GRU, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Run a GRU over padded sequences, in any order of their lengths.
+
+    Args:
+        rnn: with ``batch_first``.
+        states: [B, T, E].
+        mask: [B, T] bool, true on what is real; padding stands at the right end.
+
+    Returns:
+        [B, T, directions * H] states, zero at padding; and [layers * directions, B, H] last states.
+    """
+    packed = pack_padded_sequence(states, mask.sum(dim=1).cpu(), batch_first=True, enforce_sorted=False)
+    every, last = rnn(packed)
+    return pad_packed_sequence(every, batch_first=True, total_length=states.shape[1])[0], last
+
+
+def compacted(keep: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how to move the kept elements of each set to its left end, in their order.
+
+    Args:
+        keep: [B, N] bool.
+
+    Returns:
+        [B, M] int64 places and the [B, M] mask of those that hold an element; M is the largest number kept.
+
+    Example:
+        >>> places, mask = compacted(torch.tensor([[False, True, True], [True, False, False]]))
+        >>> places.tolist(), mask.tolist()
+        ([[1, 2], [0, 1]], [[True, True], [True, False]])
+    """
+    count = keep.sum(dim=1)
+    width = int(count.max())
+    places = (~keep).int().argsort(dim=1, stable=True)[:, :width]
+    return places, torch.arange(width, device=keep.device) < count.unsqueeze(1)

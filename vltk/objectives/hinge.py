@@ -1,0 +1,216 @@
+"""The hinge loss of dual encoders with the hardest negatives of a batch (VSE++; VSE-infinity, equation 1).
+
+A batch holds B pictures with one text each. Every other text is a negative of a picture, every other picture one of a
+text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from vltk.errors import UsageError, VltkError
+from vltk.objectives.size_augmentation import SizeAugmentation
+from vltk.types import Batch, Losses
+
+ALL, HARDEST = "all-negatives", "hardest-negatives"
+"""Names of the two forms of the loss, as the items of a training plan call them."""
+
+
+def hinge_loss(
+    images: Tensor, texts: Tensor, *, margin: float = 0.2, hardest: bool = True, same: Tensor | None = None
+) -> Losses:
+    """Return how far negatives come within the margin of the right pair; the published loss is the sum.
+
+    Args:
+        images: [B, H] embeddings of pictures.
+        texts: [B, H] embeddings of their texts.
+        margin: by which the right pair has to be better.
+        hardest: count the worst negative of each picture and text alone, else all of them.
+        same: [B, B] bool, pairs beside the diagonal that are right as well; they are no negatives. The published
+            code takes a second text of a picture for a negative.
+
+    Returns:
+        [2 B] (hardest; pictures, then texts) or [2, B, B] losses with a count of 1: their mean is the published sum.
+
+    Example:
+        >>> pictures, captions = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [0.6, 0.8]])
+        >>> round(hinge_loss(pictures, captions).mean().item(), 6)  # the second text is too close to the first picture
+        0.0
+        >>> round(hinge_loss(pictures, captions, margin=0.5).mean().item(), 6)
+        0.4
+    """
+    scores = images @ texts.t()
+    right = scores.diagonal()
+    none = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+    none = none if same is None else none | same
+    of_texts = (margin + scores - right.unsqueeze(1)).clamp(min=0).masked_fill(none, 0)
+    of_images = (margin + scores - right.unsqueeze(0)).clamp(min=0).masked_fill(none, 0)
+    if not hardest:
+        return Losses(values=torch.stack([of_texts, of_images]), count=1)
+    return Losses(values=torch.cat([of_texts.amax(dim=1), of_images.amax(dim=0)]), count=1)
+
+
+class Phase(NamedTuple):
+    """What holds at one moment of a training run.
+
+    Attributes:
+        hardest: whether the loss counts the hardest negatives alone.
+        loss_share: what the loss is multiplied by, or None where nothing scales it.
+        fixed_stages: of the grid's network that are not trained: 0 to 3, None for all of it.
+        rate_share: of the learning rate.
+    """
+
+    hardest: bool
+    loss_share: float | None
+    fixed_stages: int | None
+    rate_share: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class DualSchedule:
+    """The warm-ups and the decay of dual encoders (VSE-infinity, supplement, section 1.1).
+
+    The paper warms the learning rate up; the authors' code scales the loss instead, which Adam and clipping all but
+    undo. This is the code's rule.
+    """
+
+    mean_warmup: int = 1
+    """Epochs that count all negatives before the hardest ones take over; without it training often collapses."""
+    embedding_warmup: int = 1
+    """Epochs in which the network of a grid stands still; the loss grows from 0 in the epoch after."""
+    backbone_warmup: int = 0
+    """Epochs for each of three steps that free the network's stages from the top; 0 frees all at once."""
+    decay_epoch: int = 15
+    """Epoch, counted from 0, from which the learning rate is a tenth."""
+
+    def at(self, epoch: int, iteration: int, iterations: int, *, grid: bool) -> Phase:
+        """Return what holds at an iteration.
+
+        Args:
+            epoch: counted from 0.
+            iteration: of the epoch, counted from 0.
+            iterations: full batches of an epoch.
+            grid: whether the model has a network of pixels; others know no warm-up but that of the negatives.
+
+        Example:
+            >>> DualSchedule().at(1, 1, 3, grid=True)
+            Phase(hardest=True, loss_share=0.25, fixed_stages=0, rate_share=1.0)
+        """
+        rate = 0.1 if epoch >= self.decay_epoch else 1.0
+        hardest = epoch >= self.mean_warmup
+        if not grid:
+            return Phase(hardest, None, 0, rate)
+        # The published divisor counts one batch more than an epoch has.
+        share = iteration / (iterations + 1) if epoch == self.embedding_warmup else None
+        return Phase(hardest, share, self._fixed(epoch), rate)
+
+    def _fixed(self, epoch: int) -> int | None:
+        if epoch < self.embedding_warmup:
+            return None
+        if not self.backbone_warmup:
+            return 0
+        return max(0, 3 - (epoch - self.embedding_warmup) // self.backbone_warmup)
+
+
+class CollapseWatch:
+    """Notices that all embeddings have become one: the loss then stands at 2 x batch x margin.
+
+    Args:
+        margin: of the loss.
+        patience: batches in a row, all of which stand there.
+    """
+
+    def __init__(self, *, margin: float, patience: int = 100) -> None:
+        self.margin, self.patience, self.stuck = margin, patience, 0
+
+    def see(self, losses: Losses) -> None:
+        """Look at the [2 B] losses of the hardest negatives.
+
+        Raises:
+            VltkError: the embeddings have collapsed.
+        """
+        values = losses.values.detach()
+        at_margin = bool(((values - self.margin).abs() < 0.01 * self.margin).all())
+        self.stuck = self.stuck + 1 if at_margin else 0
+        if self.stuck >= self.patience:
+            total = f"{len(values) * self.margin:.4g}"
+            problem = (
+                f"the hinge loss has stood at 2 x batch x margin = {total} for {self.stuck} batches: the embeddings of "
+                "all pictures and texts have become one"
+            )
+            remedy = "begin with all negatives (--mean-warmup 1 or more), or lower --learning-rate"
+            raise VltkError(problem, where="training", remedy=remedy)
+
+
+class DualModel(Protocol):
+    """What the loss asks of a model."""
+
+    def embed_images(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
+        """Return [B, H]."""
+
+    def embed_texts(self, batch: Batch) -> Tensor:
+        """Return [B, H]."""
+
+
+class DualTraining(nn.Module):
+    """A dual encoder with its loss and its size augmentation; what a trainer trains.
+
+    Args:
+        model: e.g. a VSE.
+        margin: of the loss.
+        augmentation: drops regions, grids and words; None drops nothing.
+        count_same: take further texts of a picture for negatives, as the published code does.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        margin: float = 0.2,
+        augmentation: SizeAugmentation | None = None,
+        count_same: bool = False,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.margin, self.augmentation, self.count_same = margin, augmentation, count_same
+        self.collapse = CollapseWatch(margin=margin)
+
+    def forward(self, objective: str, batch: Batch, generator: torch.Generator) -> Losses:
+        """Return the losses of a batch.
+
+        Args:
+            objective: :data:`ALL` or :data:`HARDEST`.
+            batch: B pictures with a text each; ``targets["image"]`` [B] tells which pictures are the same,
+                ``targets["loss_share"]`` [B] scales the loss, ``targets["fixed_stages"]`` [B] says which stages of
+                a grid's network stand still (-1: all).
+            generator: of the size augmentation.
+
+        Raises:
+            UsageError: there is no such objective.
+            VltkError: the embeddings have collapsed.
+        """
+        if objective not in (ALL, HARDEST):
+            raise UsageError(f"no objective {objective!r}", remedy=f"use {ALL} or {HARDEST}")
+        model: Any = self.model
+        stages = batch.targets.get("fixed_stages")
+        if stages is not None and getattr(model, "trunk", None) is not None:
+            model.trunk.train_stages(None if int(stages[0]) < 0 else int(stages[0]))
+        dice = generator if self.augmentation is not None else None
+        if self.augmentation is not None:
+            batch = self.augmentation.corrupt(batch, generator)
+        same = batch.targets.get("image")
+        losses = hinge_loss(
+            model.embed_images(batch, dice),
+            model.embed_texts(batch),
+            margin=self.margin,
+            hardest=objective == HARDEST,
+            same=None if same is None or self.count_same else same.unsqueeze(0) == same.unsqueeze(1),
+        )
+        if objective == HARDEST and self.training:
+            self.collapse.see(losses)
+        share = batch.targets.get("loss_share")
+        return losses if share is None else Losses(values=losses.values * share[0], count=losses.count)
