@@ -35,6 +35,7 @@ class RetrievalResult:
         i2t: [I] rank of the best caption of each image, from 1, within its fold.
         t2i: [K] rank of the image of each caption that counts.
         captions: [K] which captions count.
+        image_of: [K] the row of the image of each of them.
         fold_of: [I] the fold of each image.
         card: what a second figure must share to be comparable.
     """
@@ -44,6 +45,7 @@ class RetrievalResult:
     i2t: NDArray[np.int64]
     t2i: NDArray[np.int64]
     captions: NDArray[np.int64]
+    image_of: NDArray[np.int64]
     fold_of: NDArray[np.int64]
     card: dict[str, object]
 
@@ -107,6 +109,7 @@ def evaluate_retrieval(
         i2t=i2t,
         t2i=t2i[captions],
         captions=captions,
+        image_of=images[captions],
         fold_of=fold_of,
         card=protocol.card(split=split, images=len(image_ids), captions=len(captions), ties=ties),
     )
