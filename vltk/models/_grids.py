@@ -133,7 +133,8 @@ class HubTrunk(Trunk):
         try:
             config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
             whole = any((folder / name).is_file() for name in ("model.safetensors", "pytorch_model.bin"))
-            model = AutoModel.from_pretrained(folder, local_files_only=True) if whole else AutoModel.from_config(config)
+            kind: Any = transformers.AutoModel
+            model = kind.from_pretrained(folder, local_files_only=True) if whole else kind.from_config(config)
             channels = config.hidden_sizes[-1]
         except (OSError, ValueError, AttributeError, TypeError) as error:
             reason = " ".join(str(error).split())[:120]
