@@ -55,15 +55,33 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MixtureConfig:
+class ReadingConfig:
+    """Which regions and texts are read, and in which batches."""
+
+    first_features: tuple[Path, ...] = option((), incidental=True)
+    """Feature stores whose regions come before those of --features, e.g. of VCR's annotated boxes."""
+    min_score: float | None = None
+    """Keep regions with a higher score (published: 0.2) within the next two bounds; without it all of a store."""
+    min_boxes: int = 10
+    """Keep at least so many with --min-score."""
+    max_boxes: int = 100
+    """Keep at most so many with --min-score."""
+    max_text_length: int = 60
+    """Pairs with more word pieces are left out."""
+    batch_tokens: int = 10240
+    """Longest pair times number of pairs of a micro-batch stays within this."""
+    batching: Literal["full", "official"] = "full"
+    """Fill batches to the budget, or as the published sampler did (two fifths of it)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixtureConfig(ReadingConfig):
     """What is trained on, and in which batches. Where the stores lie may change; what they hold may not."""
 
     examples: tuple[Path, ...] = option(incidental=True)
     """Example stores of captions (vltk prepare); repeat for several sets, whose names are the stores'."""
     features: tuple[Path, ...] = option(incidental=True)
     """Feature stores of their pictures: one for all sets, or one for each."""
-    first_features: tuple[Path, ...] = option((), incidental=True)
-    """Feature stores whose regions come before those of --features, e.g. of VCR's annotated boxes."""
     validation_examples: tuple[Path, ...] = option((), incidental=True)
     """Example stores that are only measured; their pictures may not occur in training."""
     validation_features: tuple[Path, ...] = option((), incidental=True)
@@ -80,18 +98,40 @@ class MixtureConfig:
     """Example stores, e.g. of test splits, whose images must not be seen."""
     audit_examples: tuple[Path, ...] = option((), incidental=True)
     """Example stores of evaluation splits; images that are trained on are named."""
-    min_score: float | None = None
-    """Keep regions with a higher score (published: 0.2) within the next two bounds; without it all of a store."""
-    min_boxes: int = 10
-    """Keep at least so many with --min-score."""
-    max_boxes: int = 100
-    """Keep at most so many with --min-score."""
-    max_text_length: int = 60
-    """Pairs with more word pieces are left out."""
-    batch_tokens: int = 10240
-    """Longest pair times number of pairs of a micro-batch stays within this."""
-    batching: Literal["full", "official"] = "full"
-    """Fill batches to the budget, or as the published sampler did (two fifths of it)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitsConfig(ReadingConfig):
+    """What is learnt from, and what is measured meanwhile. Where the stores lie may change; what they hold may not."""
+
+    examples: tuple[Path, ...] = option(incidental=True)
+    """Example stores to train on (vltk prepare --task T); repeat for several, e.g. VQA's train and val."""
+    features: tuple[Path, ...] = option(incidental=True)
+    """Feature stores of their pictures, all made with one detector and preset; repeat where they are divided."""
+    validation_examples: tuple[Path, ...] = option((), incidental=True)
+    """Example stores that decide which checkpoint is best."""
+    validation_features: tuple[Path, ...] = option((), incidental=True)
+    """Feature stores of its pictures; those of training where not given."""
+    validation_limit: int | None = None
+    """Measure only so many of its examples, the first ones (retrieval: see --validation-images)."""
+    validation_images: int = 100
+    """Images of the pool that retrieval is measured in while training, the first ones."""
+    validation_captions: int = 5
+    """Captions of each of these images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuningConfig(TrainingConfig):
+    """How weights are updated; what a task's authors ran stands in its recipes."""
+
+    steps: int = 5000
+    """Updates of the weights."""
+    warmup: int = 500
+    """Updates until the highest rate; it then falls linearly to 0."""
+    clip: float = 2.0
+    """Gradients are clipped to this norm; 0 clips nothing."""
+    head_rate: float = 1.0
+    """Rate of the task's head in multiples of the encoder's (published lr_mul; VQA 10)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from vltk.batching import SpecialTokens
 from vltk.errors import DataError
-from vltk.stores.examples import ExampleStore
+from vltk.stores.chained_examples import Examples
 from vltk.types import ChoiceTarget, Example
 
 
@@ -63,7 +63,7 @@ LAYOUTS: Mapping[str, Layout] = {
 """By name: a caption alone, or VCR's question with its right answer and rationale (second stage of UNITER)."""
 
 
-def special_tokens(examples: ExampleStore) -> SpecialTokens:
+def special_tokens(examples: Examples) -> SpecialTokens:
     """Return the ids that frame the texts of a store.
 
     Raises:

@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vltk.batching import collate
+from vltk.batching import beside, collate_regions, collate_texts
 from vltk.errors import DataError
 from vltk.mixture.layouts import LAYOUTS, special_tokens
 from vltk.mixture.names import Names
-from vltk.stores.examples import ExampleStore
+from vltk.stores.chained_examples import Examples
 from vltk.stores.features import FeatureReader
 from vltk.types import Batch, Progress, RegionFeatures
 
@@ -43,7 +43,7 @@ class PairSource:
     def __init__(
         self,
         name: str,
-        examples: ExampleStore,
+        examples: Examples,
         features: FeatureReader,
         *,
         max_text_length: int = 60,
@@ -122,16 +122,36 @@ class PairSource:
         Raises:
             DataError: a damaged record, or a feature that is no number.
         """
+        pictures = [self.features.get(self.image_ids[image]) for image in images]
+        batch = beside(self.text_batch(rows), self._laid(pictures))
+        match = torch.from_numpy((self.image_of[np.asarray(rows)] == np.asarray(images)).astype(np.int64))
+        return replace(batch, targets=_class_targets(pictures, batch) | {"match": match})
+
+    def text_batch(self, rows: Sequence[int] | NDArray[np.int32]) -> Batch:
+        """Read and pad texts alone.
+
+        Raises:
+            DataError: a damaged record.
+        """
         examples = [self.examples.get(self.ids[row]) for row in rows]
-        regions = [self.features.get(self.image_ids[image]) for image in images]
         framed = [self.layout.row(self.layout.parts(example, self.name), self.special) for example in examples]
         texts, types = [ids for ids, _ in framed], [segments for _, segments in framed]
-        segments = types if any(self.layout.segments) else None
         names = [example.id for example in examples]
-        batch = collate(names, texts, regions, padding=self.special.padding, types=segments, half=True)
-        check_finite(batch, regions, self.name)
-        match = torch.from_numpy((self.image_of[np.asarray(rows)] == np.asarray(images)).astype(np.int64))
-        return replace(batch, targets=_class_targets(regions, batch) | {"match": match})
+        segments = types if any(self.layout.segments) else None
+        return collate_texts(names, texts, padding=self.special.padding, types=segments)
+
+    def region_batch(self, images: Sequence[int] | NDArray[np.int32]) -> Batch:
+        """Read and pad the regions of pictures alone, as :meth:`batch` does.
+
+        Raises:
+            DataError: a damaged record, or a feature that is no number.
+        """
+        return self._laid([self.features.get(self.image_ids[image]) for image in images])
+
+    def _laid(self, pictures: Sequence[RegionFeatures]) -> Batch:
+        batch = collate_regions([picture.image_id for picture in pictures], pictures, half=True)
+        check_finite(batch, pictures, self.name)
+        return batch
 
 
 def check_finite(batch: Batch, regions: Sequence[RegionFeatures], where: str) -> None:

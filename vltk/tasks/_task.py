@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vltk.config.training import TrainingConfig
-from vltk.stores.examples import ExampleStore
+from vltk.stores.chained_examples import Examples
 from vltk.stores.features import FeatureReader
 from vltk.types import Batch, EncoderOutput, Losses, Measurement, Plan, Prediction
 
@@ -37,7 +37,7 @@ class Split:
     """
 
     name: str
-    examples: ExampleStore
+    examples: Examples
     features: FeatureReader
     limit: int | None = None
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from vltk.tasks import _captions
+from vltk.tasks._retrieval import RetrievalConfig
 from vltk.tasks._source import read_one
 from vltk.types import Example
 
@@ -51,3 +52,8 @@ class Source:
     def examples(self) -> Iterator[Example]:
         """Yield one example for each caption."""
         return read_one(self, LAYOUTS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(RetrievalConfig):
+    """Image-text retrieval on any pairs of picture and caption."""
