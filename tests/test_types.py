@@ -12,6 +12,9 @@ from vltk.errors import DataError, UsageError, VltkError, did_you_mean
 from vltk.types import Example, Parse, Phrase, RegionFeatures, Tokens
 
 
+PARSE = Parse(words=("a",), heads=(0,), relations=("root",))
+
+
 def regions(**changes: Any) -> RegionFeatures:
     values: dict[str, Any] = {
         "image_id": "7",
@@ -76,6 +79,11 @@ def test_a_parse_is_a_tree(heads: tuple[int, ...], sentence: str) -> None:
         Parse(words=("a", "b"), heads=heads, relations=("x", "y"))
 
 
+def test_a_word_piece_belongs_to_a_word_that_is_there() -> None:
+    with pytest.raises(DataError, match="parse of 'a': a word piece in word 1 of 1; count words from 0"):
+        Parse(words=("a",), heads=(0,), relations=("root",), pieces=(0, 1))
+
+
 def test_a_cycle_beside_the_root_is_found() -> None:
     with pytest.raises(DataError, match="a cycle through word 2"):
         Parse(words=("a", "b", "c"), heads=(0, 3, 2), relations=("root", "x", "x"))
@@ -88,6 +96,8 @@ def test_a_cycle_beside_the_root_is_found() -> None:
         ({"texts": ()}, "example 1: has no text"),
         ({"image_ids": ("",)}, "example 1: has image ids"),
         ({"tokens": (Tokens(ids=(1,), words=(0,)),) * 2}, "2 tokens for 1 texts"),
+        ({"paraphrases": (("a", "b"),), "paraphrase_tokens": ((),)}, r"has \[0\] paraphrase_tokens for \[2\] paraphr"),
+        ({"paraphrase_parses": ((PARSE,),)}, r"has \[1\] paraphrase_parses for \[\] paraphrases"),
         ({"phrases": (Phrase(text=0, start=1, end=4, entity="9"),)}, r"words 1\.\.4 of 2"),
         ({"phrases": (Phrase(text=1, start=0, end=1, entity="9"),)}, "a phrase in text 1"),
     ],

@@ -222,14 +222,19 @@ class Parse:
         words: the syntactic words.
         heads: for each word the 1-based index of its head, 0 for the root.
         relations: for each word its dependency relation.
+        pieces: for each word piece of the text the index of its syntactic word; empty where it is not tokenised.
     """
 
     words: tuple[str, ...]
     heads: tuple[int, ...]
     relations: tuple[str, ...]
+    pieces: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         sentence = " ".join(self.words[:8])
+        if any(not 0 <= word < len(self.words) for word in self.pieces):
+            problem = f"a word piece in word {max(self.pieces)} of {len(self.words)}"
+            raise DataError(problem, where=f"parse of {sentence!r}", remedy="count words from 0")
         if not len(self.words) == len(self.heads) == len(self.relations):
             problem = f"{len(self.words)} words, {len(self.heads)} heads, {len(self.relations)} relations"
             raise DataError(problem, where=f"parse of {sentence!r}", remedy="parse it again")
@@ -345,6 +350,8 @@ class Example:
         tokens: the word pieces of each text, once tokenised.
         parses: the dependency tree of each text, where known.
         paraphrases: for each text its paraphrases, where made.
+        paraphrase_tokens: the word pieces of each paraphrase, once tokenised.
+        paraphrase_parses: the dependency tree of each paraphrase, where known.
         phrases: spans with boxes, over all texts.
         group: examples with one group are judged together (NLVR2 consistency), "" where alone.
 
@@ -359,6 +366,8 @@ class Example:
     tokens: tuple[Tokens, ...] = ()
     parses: tuple[Parse, ...] = ()
     paraphrases: tuple[tuple[str, ...], ...] = ()
+    paraphrase_tokens: tuple[tuple[Tokens, ...], ...] = ()
+    paraphrase_parses: tuple[tuple[Parse, ...], ...] = ()
     phrases: tuple[Phrase, ...] = ()
     group: str = ""
 
@@ -374,11 +383,18 @@ class Example:
         for name in ("tokens", "parses", "paraphrases"):
             count = len(getattr(self, name))
             self._require(count in (0, len(self.texts)), f"has {count} {name} for {len(self.texts)} texts")
+        self._check_paraphrases()
         for phrase in self.phrases:
             self._require(0 <= phrase.text < len(self.texts), f"has a phrase in text {phrase.text}")
             words = len(self.texts[phrase.text].split())
             fits = 0 <= phrase.start < phrase.end <= words
             self._require(fits, f"has a phrase over words {phrase.start}..{phrase.end} of {words}")
+
+    def _check_paraphrases(self) -> None:
+        counts = [len(own) for own in self.paraphrases]
+        for name in ("paraphrase_tokens", "paraphrase_parses"):
+            found = [len(own) for own in getattr(self, name)]
+            self._require(not found or found == counts, f"has {found} {name} for {counts} paraphrases")
 
     def _require(self, good: bool, problem: str) -> None:
         if not good:

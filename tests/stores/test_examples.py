@@ -59,10 +59,18 @@ def rich(target: Target | None = None) -> Example:
         target=target,
         tokens=(Tokens(ids=(5, 6, 7, 8), words=(0, 1, 2, 3)), Tokens(ids=(9,), words=(0,))),
         parses=(
-            Parse(words=("A", "dog", "runs"), heads=(2, 3, 0), relations=("det", "nsubj", "root")),
+            Parse(words=("A", "dog", "runs"), heads=(2, 3, 0), relations=("det", "nsubj", "root"), pieces=(0, 1, 2, 2)),
             Parse(words=(), heads=(), relations=()),
         ),
-        paraphrases=(("One dog runs .", "A dog is running ."), ()),
+        paraphrases=(("One dog runs .", "Runs ."), ()),
+        paraphrase_tokens=((Tokens(ids=(5, 8), words=(0, 1)), Tokens(ids=(7, 8), words=(0, 1))), ()),
+        paraphrase_parses=(
+            (
+                Parse(words=("One", "dog", "runs"), heads=(2, 3, 0), relations=("nummod", "nsubj", "root")),
+                Parse(words=("Runs",), heads=(0,), relations=("root",), pieces=(0, 0)),
+            ),
+            (),
+        ),
         phrases=(
             Phrase(text=0, start=0, end=2, entity="12", kinds=("animals",), boxes=((1.0, 2.25, 3.0, 1 / 3),)),
             Phrase(text=1, start=0, end=1, entity=""),

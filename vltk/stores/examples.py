@@ -20,6 +20,7 @@ _CHECKSUM = struct.Struct("<Q")
 _POSITION = struct.Struct(">Q")  # big endian, so that LMDB's order is the order of writing
 _TARGETS = {kind.__name__: kind for kind in get_args(Target)}
 _PARTS = {"tokens": Tokens, "parses": Parse, "phrases": Phrase}
+_PARAPHRASE_PARTS = {"paraphrase_tokens": Tokens, "paraphrase_parses": Parse}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +105,9 @@ def _decode(record: bytes | memoryview, key: bytes) -> Example:
         for name, kind in _PARTS.items():
             if name in plain:
                 plain[name] = tuple(_built(kind, part) for part in plain[name])
+        for name, kind in _PARAPHRASE_PARTS.items():
+            if name in plain:
+                plain[name] = tuple(tuple(_built(kind, part) for part in own) for own in plain[name])
         if "target" in plain:
             kind_name, target = plain["target"]
             plain["target"] = _built(_TARGETS[kind_name], target)
