@@ -7,17 +7,19 @@ text.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from vltk.config.dual import DualConfig
 from vltk.errors import UsageError, VltkError
 from vltk.objectives.size_augmentation import SizeAugmentation
+from vltk.stores.examples import TokenizerDescription
 from vltk.types import Batch, Losses
 
-ALL, HARDEST = "all-negatives", "hardest-negatives"
-"""Names of the two forms of the loss, as the items of a training plan call them."""
+PAIRS, ALL, HARDEST = "pairs", "all-negatives", "hardest-negatives"
+"""Names of the loss, as the items of a training plan call it: as the schedule says, or one of its two forms."""
 
 
 def hinge_loss(
@@ -85,7 +87,7 @@ class DualSchedule:
     backbone_warmup: int = 0
     """Epochs for each of three steps that free the network's stages from the top; 0 frees all at once."""
     decay_epoch: int = 15
-    """Epoch, counted from 0, from which the learning rate is a tenth."""
+    """Epoch, counted from 0, from which the published learning rate is a tenth."""
 
     def at(self, epoch: int, iteration: int, iterations: int, *, grid: bool) -> Phase:
         """Return what holds at an iteration.
@@ -146,22 +148,13 @@ class CollapseWatch:
             raise VltkError(problem, where="training", remedy=remedy)
 
 
-class DualModel(Protocol):
-    """What the loss asks of a model."""
-
-    def embed_images(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
-        """Return [B, H]."""
-
-    def embed_texts(self, batch: Batch) -> Tensor:
-        """Return [B, H]."""
-
-
 class DualTraining(nn.Module):
-    """A dual encoder with its loss and its size augmentation; what a trainer trains.
+    """A dual encoder with its loss, its warm-ups and its size augmentation; what a trainer trains.
 
     Args:
         model: e.g. a VSE.
         margin: of the loss.
+        schedule: of the warm-ups.
         augmentation: drops regions, grids and words; None drops nothing.
         count_same: take further texts of a picture for negatives, as the published code does.
     """
@@ -171,46 +164,86 @@ class DualTraining(nn.Module):
         model: nn.Module,
         *,
         margin: float = 0.2,
+        schedule: DualSchedule | None = None,
         augmentation: SizeAugmentation | None = None,
         count_same: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
         self.margin, self.augmentation, self.count_same = margin, augmentation, count_same
+        self.schedule = schedule or DualSchedule()
         self.collapse = CollapseWatch(margin=margin)
 
     def forward(self, objective: str, batch: Batch, generator: torch.Generator) -> Losses:
         """Return the losses of a batch.
 
         Args:
-            objective: :data:`ALL` or :data:`HARDEST`.
-            batch: B pictures with a text each; ``targets["image"]`` [B] tells which pictures are the same,
-                ``targets["loss_share"]`` [B] scales the loss, ``targets["fixed_stages"]`` [B] says which stages of
-                a grid's network stand still (-1: all).
+            objective: "pairs": what holds follows from where the run is; or :data:`ALL`, :data:`HARDEST`.
+            batch: B pictures with a text each. ``targets`` may tell which pictures are the same (``image``, [B]),
+                and where the run is (``epoch``, ``iteration`` and ``iterations`` of an epoch; the end without them).
             generator: of the size augmentation.
 
         Raises:
             UsageError: there is no such objective.
             VltkError: the embeddings have collapsed.
         """
-        if objective not in (ALL, HARDEST):
-            raise UsageError(f"no objective {objective!r}", remedy=f"use {ALL} or {HARDEST}")
+        if objective not in (PAIRS, ALL, HARDEST):
+            raise UsageError(f"no objective {objective!r}", remedy=f"use {PAIRS}, {ALL} or {HARDEST}")
         model: Any = self.model
-        stages = batch.targets.get("fixed_stages")
-        if stages is not None and getattr(model, "trunk", None) is not None:
-            model.trunk.train_stages(None if int(stages[0]) < 0 else int(stages[0]))
-        dice = generator if self.augmentation is not None else None
-        if self.augmentation is not None:
-            batch = self.augmentation.corrupt(batch, generator)
+        phase = self._phase(batch)
+        hardest = phase.hardest if objective == PAIRS else objective == HARDEST
+        if self.training and getattr(model, "trunk", None) is not None:
+            model.trunk.train_stages(phase.fixed_stages)
+        augmentation = self.augmentation if self.training else None
+        if augmentation is not None:
+            batch = augmentation.corrupt(batch, generator)
+        drops_grids = augmentation is not None and augmentation.regions
         same = batch.targets.get("image")
         losses = hinge_loss(
-            model.embed_images(batch, dice),
+            model.embed_images(batch, generator if drops_grids else None),
             model.embed_texts(batch),
             margin=self.margin,
-            hardest=objective == HARDEST,
+            hardest=hardest,
             same=None if same is None or self.count_same else same.unsqueeze(0) == same.unsqueeze(1),
         )
-        if objective == HARDEST and self.training:
+        if hardest and self.training:
             self.collapse.see(losses)
-        share = batch.targets.get("loss_share")
-        return losses if share is None else Losses(values=losses.values * share[0], count=losses.count)
+        if phase.loss_share is None or not self.training:
+            return losses
+        return Losses(values=losses.values * phase.loss_share, count=losses.count)
+
+    def _phase(self, batch: Batch) -> Phase:
+        told = [batch.targets.get(name) for name in ("epoch", "iteration", "iterations")]
+        if any(value is None for value in told):
+            return Phase(True, None, 0, 1.0)
+        epoch, iteration, iterations = (int(value.flatten()[0]) for value in told if value is not None)
+        grid = getattr(self.model, "trunk", None) is not None
+        return self.schedule.at(epoch, iteration, iterations, grid=grid)
+
+
+def build_dual_training(
+    model: nn.Module, settings: DualConfig, *, tokenizer: TokenizerDescription | None, margin: float
+) -> DualTraining:
+    """Put a dual encoder together with its loss.
+
+    Args:
+        model: e.g. a VSE.
+        settings: of warm-ups and size augmentation.
+        tokenizer: of the examples.
+        margin: of the loss.
+
+    Raises:
+        DataError: the tokenizer has no mask token.
+        UsageError: ``--word-pieces`` is not the vocabulary of the examples.
+    """
+    schedule = DualSchedule(
+        mean_warmup=settings.mean_warmup,
+        embedding_warmup=settings.embedding_warmup,
+        backbone_warmup=settings.backbone_warmup,
+    )
+    augmentation = None
+    if settings.drop_regions or settings.drop_words:
+        augmentation = SizeAugmentation.for_texts(settings, tokenizer)
+    return DualTraining(
+        model, margin=margin, schedule=schedule, augmentation=augmentation, count_same=settings.count_same
+    )

@@ -8,11 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor
 
+from vltk.config.dual import DualConfig
+from vltk.errors import DataError, UsageError
+from vltk.language.tokenization import load_tokenizer
 from vltk.models._dual import compacted
+from vltk.stores.examples import TokenizerDescription
 from vltk.types import Batch
 
 RATE = 0.2
@@ -96,6 +102,29 @@ class SizeAugmentation:
     regions: bool = True
     words: bool = True
 
+    @classmethod
+    def for_texts(cls, settings: DualConfig, tokenizer: TokenizerDescription | None) -> Self:
+        """Make it for the texts of a store.
+
+        A vocabulary of whole words (VSE-infinity's, VSRN's) treats the frame of a text as words, as published.
+
+        Raises:
+            DataError: words are to be dropped, and the tokenizer has no mask token.
+            UsageError: ``--word-pieces`` is not the vocabulary of the examples.
+        """
+        if not settings.drop_words:
+            return cls(mask_id=0, vocabulary=1, regions=settings.drop_regions, words=False)
+        if tokenizer is None or "[MASK]" not in tokenizer.special_ids:
+            name = "of the examples" if tokenizer is None else tokenizer.name
+            raise DataError("has no [MASK]", where=f"tokenizer {name}", remedy="add --no-drop-words")
+        return cls(
+            mask_id=tokenizer.special_ids["[MASK]"],
+            vocabulary=tokenizer.vocab_size,
+            continues=None if settings.word_pieces is None else _continues(settings.word_pieces, tokenizer),
+            framed="<mask>" not in tokenizer.special_ids,
+            regions=settings.drop_regions,
+        )
+
     def corrupt(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with regions and words dropped; the given batch stays as it is."""
         device = batch.input_ids.device
@@ -115,6 +144,13 @@ class SizeAugmentation:
         if self.continues is None:
             return torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
         return (~self.continues.to(ids.device)[ids]).long().cumsum(dim=1) - 1
+
+
+def _continues(path: Path, tokenizer: TokenizerDescription) -> Tensor:
+    known = load_tokenizer(path)
+    if known.description().vocab_sha256 != tokenizer.vocab_sha256:
+        raise UsageError("is not the vocabulary of the examples", where=path, remedy="name theirs")
+    return continuations(known.vocabulary)
 
 
 def continuations(vocabulary: Sequence[str], *, mark: str = "##") -> Tensor:

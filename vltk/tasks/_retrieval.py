@@ -9,10 +9,12 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from vltk.batching import collate_regions, collate_texts
+from vltk.config.dual import DualConfig
 from vltk.config.relations import IAISConfig
 from vltk.config.training import TrainingConfig
 from vltk.errors import UsageError
 from vltk.mixture import LAYOUTS, PairSource, check_finite, special_tokens
+from vltk.objectives.hinge import build_dual_training
 from vltk.objectives.ranking import Ranking
 from vltk.objectives.relations import build_iais
 from vltk.tasks._retrieval_plan import InBatchPlan, RankingPlan
@@ -41,6 +43,7 @@ class RetrievalConfig:
     gather: Literal["correct", "official"] = "correct"
     """Show a picture whole beside candidate captions, or cut off as the authors' code did by mistake."""
     relations: IAISConfig = field(default_factory=IAISConfig)
+    dual: DualConfig = field(default_factory=DualConfig)
 
     def __post_init__(self) -> None:
         for name in ("pairs", "candidates", "hard"):
@@ -69,7 +72,7 @@ class Retrieval:
 
     Args:
         config: how to learn.
-        model: a joint encoder like UNITER, or a dual one, which brings the loss that it is trained with.
+        model: a joint encoder like UNITER, or a dual one like VSE.
         split: whose tokenizer frames the texts.
 
     Raises:
@@ -84,7 +87,7 @@ class Retrieval:
         self.special = special_tokens(split.examples)
         self.module: nn.Module
         if self.family == "dual":
-            self.module, self.scorer = self._dual(model), model
+            self.module, self.scorer = self._dual(model, split), model
         else:
             self.module = self.scorer = Ranking(
                 model,
@@ -95,12 +98,13 @@ class Retrieval:
                 special=self.special,
             )
 
-    def _dual(self, model: Any) -> nn.Module:
+    def _dual(self, model: nn.Module, split: Split) -> nn.Module:
         if self.config.negatives == "hard" or self.config.relations.iais != "off":
             problem = "hard negatives from candidates and IAIS need an encoder that sees both sides"
             raise UsageError(problem, where="--negatives", remedy="leave them out; a dual encoder takes its own batch")
-        module: nn.Module = model.training_module(margin=self.config.margin)
-        return module
+        return build_dual_training(
+            model, self.config.dual, tokenizer=split.examples.metadata.tokenizer, margin=self.config.margin
+        )
 
     def describe(self) -> dict[str, Any]:
         """Return nothing: what is needed stands in the stores."""

@@ -13,11 +13,9 @@ from numpy.typing import NDArray
 from vltk.batching import beside
 from vltk.errors import DataError, UsageError
 from vltk.mixture import PairSource, seed_of
+from vltk.objectives.hinge import PAIRS
 from vltk.objectives.ranking import HARD, RANDOM, RELATION_WEIGHT
 from vltk.types import Batch
-
-PAIRS = "pairs"
-"""The objective of a plan of matched pairs without negatives."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -120,7 +118,8 @@ class InBatchPlan(_Plan):
         number, place = divmod(step * self.micro_batches + micro, self.batches)
         rows = self._places(number * len(self.source) + place * self.pairs, self.pairs, "pairs")
         images = self.source.image_of[rows]
-        targets = {"image": images.astype(np.int64), "epoch": number}
+        moment = {"epoch": number, "iteration": place, "iterations": self.batches}
+        targets = {"image": images.astype(np.int64), **moment}
         return Work(objective=PAIRS, seed=self._seed(step, micro), rows=rows, images=images, targets=targets)
 
 

@@ -1,0 +1,34 @@
+"""What a training run is told of dual encoders (VSE++, VSE-infinity, VSRN)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vltk.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class DualConfig:
+    """How a dual encoder learns from the pairs of its batch; --task options of joint encoders do not count then."""
+
+    mean_warmup: int = 1
+    """Epochs that count all negatives before the hardest ones take over; 0 often ends in collapse."""
+    embedding_warmup: int = 1
+    """Epochs in which the network of a grid stands still; the loss grows from 0 in the epoch after."""
+    backbone_warmup: int = 0
+    """Epochs for each of three steps that free that network's stages from the top; 0 frees all at once."""
+    drop_regions: bool = True
+    """Drop a fifth of the regions, or some grids, of each picture (size augmentation)."""
+    drop_words: bool = True
+    """Mask, replace or drop a fifth of the words of each text (size augmentation)."""
+    word_pieces: Path | None = None
+    """The vocab.txt of the examples: pieces of one word then share their fate, as published; else each has its own."""
+    count_same: bool = False
+    """Take another caption of the same picture for a negative, as the authors' code does."""
+
+    def __post_init__(self) -> None:
+        for name in ("mean_warmup", "embedding_warmup", "backbone_warmup"):
+            if getattr(self, name) < 0:
+                where = f"--{name.replace('_', '-')}"
+                raise UsageError(f"{getattr(self, name)} is negative", where=where, remedy="use 0 or more epochs")
