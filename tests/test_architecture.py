@@ -19,7 +19,7 @@ LEVELS = [
     {"config", "types", "metrics"},
     {"stores"},
     {"language", "detection", "datasets"},
-    {"batching", "optimization", "run_folder"},
+    {"batching", "optimization", "run_folder", "sharding"},
     {"mixture"},
     {"models"},
     {"objectives"},

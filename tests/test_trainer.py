@@ -114,6 +114,25 @@ def test_two_processes_come_to_the_weights_of_one(stores: dict[str, Path], strai
         torch.testing.assert_close(read_weights(tmp_path / "run" / "last")[name], tensor, rtol=1e-3, atol=2e-5)
 
 
+def test_processes_that_divide_the_weights_come_to_those_of_one_and_go_on_where_they_stopped(
+    stores: dict[str, Path], straight: Path, tmp_path: Path
+) -> None:
+    asked = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_TRANSFORMER_CLS_TO_WRAP": "TransformerLayer"}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    stopping = [*launcher, "--no-python", sys.executable, "-c", KILLED, "SIGTERM", "4"]
+    for begin, code in ((stopping, 1), ([*launcher, "-m", "vltk"], 0)):  # torchrun ends with 1 whatever its workers say
+        words = [*begin, *command(stores, tmp_path / "run")]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, env=ENVIRONMENT | asked)
+        assert done.returncode == code, done.stderr
+        assert 0 < read_state(tmp_path / "run" / "last")["step"] <= STEPS
+    for line, other in zip(curve(tmp_path / "run"), curve(straight), strict=True):
+        assert line == pytest.approx(other, rel=2e-4, abs=1e-6)
+    ours, expected = read_weights(tmp_path / "run" / "last"), read_weights(straight / "last")
+    assert ours.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(ours[name], tensor, rtol=1e-3, atol=2e-5)
+
+
 def test_the_launcher_of_the_command_itself_counts_processes_and_saves_when_it_is_stopped(
     stores: dict[str, Path], straight: Path, tmp_path: Path
 ) -> None:
@@ -310,6 +329,12 @@ def test_loading_processes_change_nothing(tmp_path: Path) -> None:
 def test_processes_that_did_not_find_each_other_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(VltkError, match="2 processes were started, 1 found each other; start them with torchrun"):
+        join_processes(device="cpu")
+
+
+def test_the_first_fsdp_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(UsageError, match="accelerate: FSDP 1 is configured; set fsdp_version: 2"):
         join_processes(device="cpu")
 
 

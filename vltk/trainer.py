@@ -21,13 +21,14 @@ from vltk.detection.extractor import choose_device
 from vltk.errors import StoppedEarlyError, UsageError, VltkError
 from vltk.optimization import learning_rate
 from vltk.run_folder import Journal, read_state, write_checkpoint
+from vltk.sharding import divide, divide_state, gathered, plain, sharding_is_asked_for, whole_state
 from vltk.types import Batch, Losses, Plan
 
 Validate = Callable[[Accelerator, nn.Module], tuple[float, dict[str, float]]]
 """Gives the quality that decides which checkpoint is best, and every figure by its name; the same in all processes."""
 
 
-_SHARDING = {"FSDP", "DEEPSPEED", "MEGATRON_LM"}
+_UNSUPPORTED = {"DEEPSPEED", "MEGATRON_LM"}
 
 
 def join_processes(*, device: str = "auto", precision: str = "fp32") -> Accelerator:
@@ -56,9 +57,11 @@ def join_processes(*, device: str = "auto", precision: str = "fp32") -> Accelera
     if found.num_processes != expected:
         problem = f"{expected} processes were started, {found.num_processes} found each other"
         raise VltkError(problem, where="WORLD_SIZE", remedy="start them with torchrun or --nproc")
-    if found.distributed_type.name in _SHARDING:
-        problem = f"{found.distributed_type.name} divides the weights, which checkpoints here are not made for"
-        raise UsageError(problem, where="accelerate", remedy="use MULTI_GPU: each process holds the whole model")
+    if found.distributed_type.name in _UNSUPPORTED:
+        problem = f"{found.distributed_type.name} divides the weights in a way that checkpoints here are not made for"
+        raise UsageError(problem, where="accelerate", remedy="use MULTI_GPU or FSDP")
+    if sharding_is_asked_for() and os.environ.get("FSDP_VERSION", "1") != "2":
+        raise UsageError("FSDP 1 is configured", where="accelerate", remedy="set fsdp_version: 2")
     return found
 
 
@@ -111,16 +114,23 @@ class Trainer:
         if rest or not self.accumulation:
             problem = f"{config.micro_batches} micro-batches a step do not divide among {processes.num_processes}"
             raise UsageError(f"{problem} processes", where="--micro-batches", remedy="use a multiple")
-        self.core = module
-        self.module, self.optimizer = processes.prepare(module, optimizer)
+        self.core, self.sharded = module, sharding_is_asked_for() and processes.num_processes > 1
+        if self.sharded and processes.device.type == "cpu":
+            divide(module, optimizer)
+            self.module, self.optimizer = module, optimizer
+        else:
+            self.module, self.optimizer = processes.prepare(module, optimizer)
         self.parameters = list(self.module.parameters())
         self.step, self.best = 0, float("-inf")
 
     def resume(self, checkpoint: Path) -> None:
         """Go on from a checkpoint exactly as if nothing had happened."""
         state = read_state(checkpoint)
-        self.core.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        if self.sharded:
+            divide_state(self.module, self._inner, state)
+        else:
+            self.core.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
         if self.processes.scaler is not None and state["scaler"]:
             self.processes.scaler.load_state_dict(state["scaler"])
         self.step, self.best = state["step"], state["best"]
@@ -185,20 +195,22 @@ class Trainer:
         if self.config.normalisation == "global":
             # Gradients were averaged over the processes; the sum over the global count is the gradient of the mean.
             gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-            torch._foreach_mul_(gradients, self.processes.num_processes / count)
+            scale = self.processes.num_processes / count
+            torch._foreach_mul_(gradients, float(scale) if self.sharded else scale)
         limit = self.config.clip or float("inf")
         norm: Tensor = self.processes.clip_grad_norm_(self.parameters, limit)
         settings = {"warmup": self.config.warmup, "total": self.config.steps}
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step + 1, peak=self.config.learning_rate, **settings)
+            rate = learning_rate(self.step + 1, peak=self.config.learning_rate, **settings)
+            group["lr"] = rate * group.get("multiplier", 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.step += 1
-        return norm.to(count.dtype)
+        return plain(norm).to(count.dtype)
 
     def _validate(self, validate: Validate) -> None:
         self.core.eval()
-        with torch.no_grad():
+        with torch.no_grad(), gathered(self.module) if self.sharded else contextlib.nullcontext():
             quality, figures = validate(self.processes, self.module)
         self.core.train()
         self.journal.validation(self.step, figures)
@@ -206,11 +218,21 @@ class Trainer:
             self.best = quality
             self.save("best")
 
+    @property
+    def _inner(self) -> Optimizer:
+        """The optimiser under accelerate's."""
+        inner: Optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
+        return inner
+
     def save(self, name: str) -> None:
         """Write the checkpoint ``folder/name``; whatever happens, the old or the new one is whole."""
-        weights, scaler = self.processes.get_state_dict(self.module), self.processes.scaler
+        scaler = self.processes.scaler
+        if self.sharded:
+            weights, updates = whole_state(self.module, self._inner)
+        else:
+            weights, updates = self.processes.get_state_dict(self.module), self.optimizer.state_dict()
         if self.processes.is_main_process:
-            state = {"optimizer": self.optimizer.state_dict(), "step": self.step, "best": self.best}
+            state = {"optimizer": updates, "step": self.step, "best": self.best}
             state |= {"scaler": scaler and scaler.state_dict(), "journal": self.journal.state_dict()}
             write_checkpoint(self.folder / name, weights, state, about=self.about)
         self.processes.wait_for_everyone()
