@@ -79,8 +79,8 @@ def whole_state(module: nn.Module, optimizer: Optimizer) -> tuple[dict[str, Tens
     Returns:
         The weights by name, and the state as ``optimizer.state_dict()`` numbers it; empty in all but the first process.
     """
-    weights = get_model_state_dict(module, options=_WHOLE)
-    named = get_optimizer_state_dict(module, optimizer, options=_WHOLE)
+    weights: dict[str, Any] = get_model_state_dict(module, options=_WHOLE)
+    named: Any = get_optimizer_state_dict(module, optimizer, options=_WHOLE)
     if not named:  # only the first process is given the whole
         return weights, {}
     order = [name for group in named["param_groups"] for name in group["params"]]
@@ -102,7 +102,7 @@ def divide_state(module: nn.Module, optimizer: Optimizer, state: Mapping[str, An
     order = [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
     saved = state["optimizer"]
     groups = [group | {"params": [order[number] for number in group["params"]]} for group in saved["param_groups"]]
-    named = {order[number]: of for number, of in saved["state"].items()}
+    named: dict[str, Any] = {order[number]: of for number, of in saved["state"].items()}
     # A head that no step has trained yet has no state; torch makes one for it, which would count a step too many.
     lenient = replace(_WHOLE, strict=False)
     set_optimizer_state_dict(module, optimizer, {"state": named, "param_groups": groups}, options=lenient)
