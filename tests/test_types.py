@@ -11,7 +11,6 @@ import pytest
 from vltk.errors import DataError, UsageError, VltkError, did_you_mean
 from vltk.types import Example, Parse, Phrase, RegionFeatures, Tokens
 
-
 PARSE = Parse(words=("a",), heads=(0,), relations=("root",))
 
 
