@@ -24,7 +24,7 @@ LEVELS = [
     {"models"},
     {"objectives"},
     {"tasks", "recipes"},
-    {"trainer", "evaluator", "rerank"},
+    {"trainer", "evaluator", "rerank", "isd"},
     {"training_run"},
     {"pretraining", "finetuning"},
     {"reporting"},

@@ -141,7 +141,7 @@ class HubDetector:
             detector=f"hf:{config.model_type}",
             preset="hub",
             preset_hash=hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
-            weights_hash=_hash_of(self.model.state_dict()),
+            weights_hash=hash_of_weights(self.model.state_dict()),
             classes=config.num_labels,
             labels=labels,
         )
@@ -259,7 +259,8 @@ def first_line(error: Exception) -> str:
     return next((line.strip().rstrip(".:") for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def _hash_of(state: dict[str, Tensor]) -> str:
+def hash_of_weights(state: dict[str, Tensor]) -> str:
+    """Return a hash of weights with their names, types and shapes."""
     digest = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()

@@ -142,6 +142,45 @@ def shuffled(
     return distances
 
 
+@dataclass(frozen=True, kw_only=True)
+class Correlation:
+    """How closely two figures go together.
+
+    Attributes:
+        pearson: the coefficient.
+        n: of how many pairs.
+        interval_95: by Fisher's transformation, as if the pairs were independent; None for fewer than four.
+    """
+
+    pearson: float
+    n: int
+    interval_95: tuple[float, float] | None
+
+
+def correlation(first: Sequence[float], second: Sequence[float]) -> Correlation | None:
+    """Return Pearson's coefficient of pairs, e.g. of ISDa and Meta-Sum over a run's checkpoints (figure 3).
+
+    Returns:
+        None for fewer than three pairs, or where one figure never changes.
+
+    Example:
+        >>> found = correlation([1.0, 2.0, 3.0, 4.0], [2.0, 1.0, 4.0, 3.0])
+        >>> round(found.pearson, 2), [round(bound, 2) for bound in found.interval_95]
+        (0.6, [-0.85, 0.99])
+    """
+    pairs = np.array([first, second], np.float64)
+    if pairs.shape[1] < 3 or (np.ptp(pairs, axis=1) == 0).any():
+        return None
+    centred = pairs - pairs.mean(axis=1, keepdims=True)
+    coefficient = float(centred[0] @ centred[1] / np.sqrt((centred**2).sum(axis=1).prod()))
+    interval = None
+    if pairs.shape[1] > 3:
+        centre = np.arctanh(np.clip(coefficient, -1 + 1e-15, 1 - 1e-15))
+        reach = 1.959964 / np.sqrt(pairs.shape[1] - 3)
+        interval = (float(np.tanh(centre - reach)), float(np.tanh(centre + reach)))
+    return Correlation(pearson=coefficient, n=pairs.shape[1], interval_95=interval)
+
+
 def _softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
     powers = np.exp(values - values.max(axis=-1, keepdims=True))
     normalised: NDArray[np.float64] = powers / powers.sum(axis=-1, keepdims=True)
