@@ -1,0 +1,82 @@
+"""Embeddings of texts and pictures by encoders that see one side alone, and the scores of every pair of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vltk.errors import StoppedEarlyError, VltkError
+from vltk.evaluator.execution import Execution
+from vltk.evaluator.sides import Sides
+from vltk.types import Batch
+
+_ROWS = 1024
+
+
+def embeddings(sides: Sides, side: Literal["texts", "images"], *, execution: Execution) -> NDArray[np.float32]:
+    """Embed every text or every picture of a split once, those of similar length together.
+
+    Args:
+        sides: texts and pictures of a task with a dual scorer.
+        side: which of them.
+        execution: where and how; ``progress`` is told how many are done.
+
+    Returns:
+        [C, H] or [I, H] in the order of the ids.
+
+    Raises:
+        StoppedEarlyError: it was asked to stop.
+        VltkError: an embedding is no finite number.
+        DataError: a text or picture cannot be read.
+    """
+    scorer = sides.task.scorer
+    embed: Callable[[Batch], Tensor] = scorer.embed_texts if side == "texts" else scorer.embed_images
+    read = sides.texts if side == "texts" else sides.images
+    lengths = sides.text_lengths if side == "texts" else sides.image_lengths
+    ids = sides.text_ids if side == "texts" else sides.image_ids
+    found: NDArray[np.float32] | None = None
+    with execution.inference(sides.task.module):
+        for numbers in _batches(lengths, execution.tokens):
+            values = embed(read(numbers).to(execution.device)).float().cpu().numpy()
+            good = np.isfinite(values).all(axis=1)
+            if not good.all():
+                problem = f"the embedding of {ids[numbers[int(np.argmin(good))]]} is not finite"
+                raise VltkError(problem, where=sides.split.name, remedy="use fp32, or another checkpoint")
+            if found is None:
+                found = np.empty((len(ids), values.shape[1]), np.float32)
+            found[numbers] = values
+            execution.progress(len(numbers))
+            if execution.stop():
+                raise StoppedEarlyError("stopped", where=sides.split.name, remedy="the same command begins anew")
+    if found is None:
+        raise ValueError("nothing to embed")
+    return found
+
+
+def similarities(texts: NDArray[np.float32], images: NDArray[np.float32], scores: NDArray[np.floating[Any]]) -> None:
+    """Write the inner products of [C, H] and [I, H] embeddings into [C, I] ``scores``, some rows at a time.
+
+    Example:
+        >>> scores = np.empty((2, 1), np.float32)
+        >>> similarities(np.eye(2, dtype=np.float32), np.array([[3, 4]], np.float32), scores)
+        >>> scores.tolist()
+        [[3.0], [4.0]]
+    """
+    columns = torch.from_numpy(images).t()
+    for start in range(0, len(texts), _ROWS):
+        scores[start : start + _ROWS] = (torch.from_numpy(texts[start : start + _ROWS]) @ columns).numpy()
+
+
+def _batches(lengths: NDArray[np.int32], max_tokens: int) -> list[NDArray[np.int64]]:
+    """Return numbers of similar length; the longest of a batch times their number stays within ``max_tokens``."""
+    order, start, found = np.argsort(-lengths, kind="stable"), 0, []
+    while start < len(order):
+        size = max(1, max_tokens // max(1, int(lengths[order[start]])))
+        found.append(order[start : start + size])
+        start += size
+    return found
