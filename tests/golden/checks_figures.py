@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from tests.golden.case import Case
+from vltk.metrics.accuracy import soft_scores, vcr_hits
 from vltk.metrics.crisscrossed_captions import cxc_figures
+from vltk.metrics.grounding import published_iou
 from vltk.metrics.protocol import RetrievalProtocol
 from vltk.metrics.published_retrieval import uniter_figures
 from vltk.metrics.retrieval import RetrievalResult, evaluate_retrieval
@@ -120,8 +122,35 @@ def check_crisscrossed(case: Case) -> None:
         close(case, [figures[f"{kind}_r{k}"] for k in (1, 5, 10)], official)
 
 
+def check_vqa_score(case: Case) -> None:
+    values = case.tensors()
+    scores = soft_scores(values["in.logits"], values["in.targets"])
+    best = values["in.logits"].argmax(axis=1)[:, None] == np.arange(values["in.logits"].shape[1])
+    close(case, np.where(best, scores[:, None], 0), values["out.score_matrix"])
+    close(case, scores.sum(), values["out.score_sum"])
+
+
+def check_vcr_accuracy(case: Case) -> None:
+    values = case.tensors()
+    answers, rationales = (values[f"in.{name}_targets"][:, 0] for name in ("qa", "qar"))
+    answer, rationale = vcr_hits(values["in.scores20"], answers, rationales)
+    counts = [int(hits.sum()) for hits in (answer, rationale, answer & rationale)]
+    assert counts == values["out.counts_qa_qar_joint"].tolist()
+
+
+def check_iou(case: Case) -> None:
+    values = case.tensors()
+    first, second = (
+        np.hstack([box[:, :2], box[:, :2] + box[:, 2:]]) for box in (values["in.box1_xywh"], values["in.box2_xywh"])
+    )
+    close(case, published_iou(first, second), values["out.iou"])
+
+
 CHECKS: dict[str, Callable[[Case], None]] = {
     "uniter/itr_recall*": check_uniter_recall,
+    "uniter/vqa_score*": check_vqa_score,
+    "uniter/vcr_accuracy*": check_vcr_accuracy,
+    "uniter/re_iou*": check_iou,
     "vse/vsrn_retrieval_eval*": check_vsrn,
     "vse/vse_retrieval_eval*": check_vse,
     "vse/retrieval_large_seeded*": check_large,
