@@ -12,6 +12,7 @@ from pathlib import Path
 from vltk.datasets._labels import Labels
 from vltk.datasets._record import Record, unique, whole_text
 from vltk.errors import DataError
+from vltk.metrics.accuracy import GQAChoices, GQAQuestion
 from vltk.types import AnswersTarget, Example
 
 
@@ -49,6 +50,43 @@ def _questions(path: Path, labels: Labels, balanced: bool) -> Iterator[Example]:
 def _target(record: Record) -> AnswersTarget:
     kind = record.record("types").text("structural") if record.has("types") else ""
     return AnswersTarget(answers=(record.clean_text("answer"),), question_type=kind)
+
+
+def read_questions(path: Path) -> dict[str, GQAQuestion]:
+    """Return what GQA's figures need to know of each question of a question file, or of a folder of them.
+
+    Raises:
+        DataError: a key is missing or of another type.
+    """
+    return {name: _question(record) for file in _files(path) for name, record in _records(Record.of_file(file))}
+
+
+def _records(file: Record) -> Iterator[tuple[str, Record]]:
+    return ((name, file.record(name)) for name in file.values)
+
+
+def _question(record: Record) -> GQAQuestion:
+    types, groups = (record.record(key) if record.has(key) else None for key in ("types", "groups"))
+    return GQAQuestion(
+        answer=record.clean_text("answer"),
+        balanced=record.flag("isBalanced"),
+        structural=types.text("structural") if types is not None else "",
+        detailed=types.text("detailed") if types is not None and types.has("detailed") else "",
+        group=groups.text("global") if groups is not None and groups.has("global") else None,
+        entailed=record.texts("entailed") if record.has("entailed") else (),
+    )
+
+
+def read_choices(path: Path) -> dict[str, GQAChoices]:
+    """Return the valid and the plausible answers of each question (``val_choices.json``).
+
+    Raises:
+        DataError: a key is missing or of another type.
+    """
+    return {
+        name: GQAChoices(valid=frozenset(record.texts("valid")), plausible=frozenset(record.texts("plausible")))
+        for name, record in _records(Record.of_file(path))
+    }
 
 
 def _files(path: Path) -> list[Path]:

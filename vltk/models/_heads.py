@@ -22,7 +22,13 @@ HIDDEN_SCORE = -1e4
 
 
 class Head(PublishedLayout):
-    """Scores from an encoder's output."""
+    """Scores from an encoder's output.
+
+    Attributes:
+        pooled_only: the pooled state is all that it reads.
+    """
+
+    pooled_only: ClassVar[bool] = True
 
     def forward(self, output: EncoderOutput, batch: Batch) -> Tensor:
         """Return the scores; their shape is the head's own."""
@@ -126,6 +132,7 @@ class PairAttentionHead(Head):
         (r"pool\.(\w+)", r"attn_pool.fc.0.\1"),
         (r"output\.(\w+)", r"nlvr2_output.\1"),
     )
+    pooled_only = False
 
     def __init__(self, *, hidden: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -167,6 +174,7 @@ class RegionHead(Head):
     """
 
     layout: ClassVar[Layout] = ((r"output\.(.+)", r"re_output.\1"),)
+    pooled_only = False
 
     def __init__(self, *, hidden: int, layers: int = 1) -> None:
         super().__init__()

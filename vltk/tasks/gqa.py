@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from torch import nn
 
 from vltk.datasets import gqa
-from vltk.types import Example
+from vltk.metrics.accuracy import gqa_figures
+from vltk.tasks._prediction import share
+from vltk.tasks._questions import ClosedAnswers, QuestionConfig
+from vltk.tasks._task import Split
+from vltk.tasks._vocabulary import AnswerVocabulary
+from vltk.types import AnswersTarget, Example, Measurement, Prediction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,3 +30,73 @@ class Source:
     def examples(self) -> Iterator[Example]:
         """Yield one example for each question."""
         return gqa.read_examples(self.questions, balanced=self.balanced)
+
+
+class Questions(ClosedAnswers):
+    """Questions of GQA, one right answer each (published vocabulary of 1,842).
+
+    Args:
+        model: the encoder.
+        config: head, and the official files that further figures need.
+        vocabulary: the answers.
+    """
+
+    def __init__(self, model: nn.Module, config: Config, vocabulary: AnswerVocabulary) -> None:
+        self.config = config
+        super().__init__(model, config.head, vocabulary)
+
+    def measure(self, split: Split, predictions: Mapping[str, Prediction]) -> list[Measurement]:
+        """Return accuracy over all questions and over those of each structural type, and the official figures.
+
+        The latter count balanced questions and need --official-questions: binary, open, distribution, consistency where
+        what is entailed was answered as well, validity and plausibility with the choices.
+        """
+        hits: dict[str, list[bool]] = {}
+        for example, prediction in self.paired(split, predictions):
+            hits.setdefault(_kind(example), []).append(prediction.answer == self._right(example))
+        by_kind = [share(f"accuracy of {kind}", found) for kind, found in sorted(hits.items()) if kind]
+        everything = share(self.primary, [hit for found in hits.values() for hit in found])
+        return [everything, *by_kind, *self._official(predictions)]
+
+    def _official(self, predictions: Mapping[str, Prediction]) -> list[Measurement]:
+        if self.config.official_questions is None:
+            return []
+        questions = gqa.read_questions(self.config.official_questions)
+        choices = None if self.config.official_choices is None else gqa.read_choices(self.config.official_choices)
+        answers = {name: prediction.answer for name, prediction in predictions.items()}
+        figures = gqa_figures(questions, answers, choices=choices)
+        return [
+            Measurement(
+                metric=f"official {name}",
+                value=value,
+                n=count,
+                unit="chi-square / 100" if name == "distribution" else "percent",
+                higher_is_better=name != "distribution",
+            )
+            for name, (value, count) in figures.items()
+        ]
+
+    def _right(self, example: Example) -> str:
+        if isinstance(example.target, AnswersTarget):
+            return example.target.answers[0]
+        return self.vocabulary.answers[int(self.vocabulary.of_examples([example])[0].argmax())]
+
+
+def _kind(example: Example) -> str:
+    return example.target.question_type if isinstance(example.target, AnswersTarget) else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(QuestionConfig):
+    """What GQA's questions are answered with."""
+
+    min_answers: int = 1
+    """Without --answers: take what is the answer of at least so many questions."""
+    official_questions: Path | None = None
+    """The question file of what is measured (val_all_questions.json, or a folder), for GQA's further figures."""
+    official_choices: Path | None = None
+    """val_choices.json, for validity and plausibility; needs --official-questions."""
+
+    def build(self, model: nn.Module, split: Split, *, kept: Mapping[str, Any] | None = None) -> Questions:
+        """Make the task around an encoder."""
+        return Questions(model, self, self.vocabulary(split, kept))

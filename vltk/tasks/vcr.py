@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vltk.batching import SpecialTokens
 from vltk.datasets import vcr
-from vltk.types import Example
+from vltk.errors import DataError
+from vltk.metrics.accuracy import vcr_hits
+from vltk.models._heads import ChoiceHead
+from vltk.objectives.masked import cross_entropy
+from vltk.tasks._prediction import AnsweringTask, PredictionModule, Row, pieces_of, share, size_of
+from vltk.tasks._task import Split
+from vltk.types import Batch, ChoiceTarget, Example, Losses, Measurement, Prediction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,3 +37,127 @@ class Source:
     def examples(self) -> Iterator[Example]:
         """Yield one example for each question."""
         return vcr.read_examples(self.annotations, pictures=self.pictures, references=self.references)
+
+
+class Choices(AnsweringTask):
+    """Chooses an answer, and a rationale for the right answer (UNITER, section 4.1 and A.2).
+
+    Each question with one of its answers is a row that is right or wrong, and so is each with the right answer and one
+    rationale. Without labels every answer is asked for a rationale: 20 rows, as the test server wants them.
+
+    Args:
+        model: the encoder.
+        every_rationale: ask every answer for a rationale even where the right one is known.
+    """
+
+    primary = "accuracy of Q to AR"
+    targets_known: ClassVar[tuple[type, ...]] = (ChoiceTarget,)
+
+    def __init__(self, model: nn.Module, *, every_rationale: bool) -> None:
+        self.every_rationale = every_rationale
+        super().__init__(PredictionModule(model, ChoiceHead(hidden=size_of(model).hidden), self.loss))
+
+    def rows(self, example: Example, special: SpecialTokens) -> list[Row]:
+        """Return the question with each answer, then with answer and each rationale; regions of all pictures.
+
+        The published segments: start and question 0, answer 2 with the separators around it, rationale 3 with those.
+        """
+        question, *choices = pieces_of(example)
+        if len(choices) != 2 * vcr.CHOICES:
+            problem = f"example {example.id} has {len(choices)} answers and rationales, expected {2 * vcr.CHOICES}"
+            raise DataError(problem, remedy="prepare it with --task vcr")
+        answers, rationales = choices[: vcr.CHOICES], choices[vcr.CHOICES :]
+        rows = [_row(example, special, question, answer) for answer in answers]
+        for premise in answers if self._asks_all(example) else [answers[_target(example).answer]]:
+            rows += [_row(example, special, question, premise, rationale) for rationale in rationales]
+        return rows
+
+    def _asks_all(self, example: Example) -> bool:
+        return self.every_rationale or example.target is None
+
+    def targets(self, examples: Sequence[Example], split: Split) -> dict[str, Tensor]:
+        """Return ``right`` [B], 1 for rows with the right choice and -1 for rationales of wrong answers."""
+        return {"right": torch.cat([torch.tensor(self._right(example)) for example in examples])}
+
+    def _right(self, example: Example) -> list[int]:
+        target, choices = _target(example), range(vcr.CHOICES)
+        right = [int(place == target.answer) for place in choices]
+        for premise in choices if self._asks_all(example) else [target.answer]:
+            known = premise == target.answer
+            right += [int(place == target.rationale) if known else -1 for place in choices]
+        return right
+
+    def loss(self, scores: Tensor, batch: Batch, generator: torch.Generator) -> Losses:
+        """Return the losses of [B, 2] logits."""
+        asked = batch.targets["right"] >= 0
+        return cross_entropy(scores[asked], batch.targets["right"][asked])
+
+    def answers(self, scores: Tensor, batch: Batch) -> list[Prediction]:
+        """Return answer and rationale, and the logits of "right": four of answers, then four of each premise."""
+        found, place = [], 0
+        for name, rows in groupby(batch.ids):
+            count = len(list(rows))
+            kept = scores[place : place + count, 1].cpu().numpy().astype(np.float32)
+            place += count
+            answer = int(kept[: vcr.CHOICES].argmax())
+            premise = answer if count > 2 * vcr.CHOICES else 0
+            start = (1 + premise) * vcr.CHOICES
+            rationale = int(kept[start : start + vcr.CHOICES].argmax())
+            found.append(Prediction(id=name, answer=f"{answer},{rationale}", scores=kept))
+        return found
+
+    def measure(self, split: Split, predictions: Mapping[str, Prediction]) -> list[Measurement]:
+        """Return the accuracies of Q to A, of QA to R (after the right answer), and of both at once."""
+        hits = [_hits(prediction, _target(example)) for example, prediction in self.paired(split, predictions)]
+        answers, rationales = np.array(hits).T
+        return [
+            share(self.primary, answers & rationales),
+            share("accuracy of Q to A", answers),
+            share("accuracy of QA to R", rationales),
+        ]
+
+
+def _row(example: Example, special: SpecialTokens, *parts: Sequence[int]) -> Row:
+    segments = [0] * (1 + len(parts[0]))
+    for segment, part in enumerate(parts[1:], 2):
+        segments += [segment] * (1 + len(part))
+    return Row(pieces=special.frame(*parts), segments=[*segments, segments[-1]], images=example.image_ids)
+
+
+def _target(example: Example) -> ChoiceTarget:
+    target = example.target
+    if not isinstance(target, ChoiceTarget):
+        raise DataError("has no right choice", where=f"example {example.id}", remedy="prepare it with --task vcr")
+    if not (0 <= target.answer < vcr.CHOICES and 0 <= target.rationale < vcr.CHOICES):
+        problem = f"has the right choices {target.answer} and {target.rationale}, expected 0 to {vcr.CHOICES - 1}"
+        raise DataError(problem, where=f"example {example.id}", remedy="fix the annotation")
+    return target
+
+
+def _hits(prediction: Prediction, target: ChoiceTarget) -> tuple[bool, bool]:
+    """Return whether answer and rationale are right, by the scores of all choices or by the two numbers alone."""
+    if prediction.scores is not None:
+        answer, rationale = np.array([target.answer]), np.array([target.rationale])
+        (answered,), (explained,) = vcr_hits(prediction.scores[None], answer, rationale)
+        return bool(answered), bool(explained)
+    parts = prediction.answer.split(",")
+    if len(parts) != 2 or not all(part in ("0", "1", "2", "3") for part in parts):
+        problem = f"has the answer {prediction.answer!r:.40}, expected two numbers of 0 to 3, e.g. 2,3"
+        raise DataError(problem, where=f"prediction {prediction.id}", remedy="write answer and rationale")
+    return int(parts[0]) == target.answer, int(parts[1]) == target.rationale
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What is asked of each question."""
+
+    every_rationale: bool = False
+    """Score the rationales of wrong answers too where the right one is known (20 rows a question, not 8)."""
+
+    def model_sizes(self) -> dict[str, int]:
+        """Return what the task demands of the model's size: segments for answer and rationale."""
+        return {"types": 4}
+
+    def build(self, model: nn.Module, split: Split, *, kept: Mapping[str, Any] | None = None) -> Choices:
+        """Make the task around an encoder."""
+        return Choices(model, every_rationale=self.every_rationale)

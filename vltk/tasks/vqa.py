@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
 
 from vltk.datasets import visual_genome, vqa
 from vltk.errors import UsageError
-from vltk.types import Example
+from vltk.metrics.accuracy import vqa_scores
+from vltk.metrics.significance import mean_interval
+from vltk.tasks._questions import ClosedAnswers, QuestionConfig
+from vltk.tasks._task import Split
+from vltk.types import AnswersTarget, Example, Measurement, Prediction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,3 +51,42 @@ class Source:
             )
         if self.visual_genome is not None:
             yield from visual_genome.read_examples(self.visual_genome)
+
+
+class Questions(ClosedAnswers):
+    """Questions of VQA v2, ten people's answers each (UNITER, section 4.1 and A.2; published vocabulary of 3,129)."""
+
+    def measure(self, split: Split, predictions: Mapping[str, Prediction]) -> list[Measurement]:
+        """Return the accuracy over all questions, over those of each answer type and of each question type."""
+        examples, given = map(list, zip(*self.paired(split, predictions), strict=True))
+        values = np.array([self._score(e, p.answer) for e, p in zip(examples, given, strict=True)])
+        images: dict[str, int] = {}
+        clusters = np.array([images.setdefault(example.image_ids[0], len(images)) for example in examples])
+        found = [_mean(self.primary, values, clusters)]
+        for attribute in ("answer_type", "question_type"):
+            kinds = np.array([getattr(example.target, attribute, "") for example in examples])
+            for kind in sorted(set(kinds.tolist()) - {""}):
+                rows = kinds == kind
+                found.append(_mean(f"accuracy of {kind!r}", values[rows], clusters[rows]))
+        return found
+
+    def _score(self, example: Example, answer: str) -> float:
+        if isinstance(example.target, AnswersTarget):
+            return float(vqa_scores([answer], [example.target.answers])[0])
+        scores = self.vocabulary.of_examples([example])[0]
+        return float(scores[self.vocabulary.labels[answer]]) if answer in self.vocabulary.labels else 0.0
+
+
+def _mean(metric: str, values: NDArray[np.float64], images: NDArray[np.int64]) -> Measurement:
+    """Return a mean whose interval knows that the questions of one image depend on each other."""
+    interval = mean_interval(values, images)
+    return Measurement(metric=metric, value=float(values.mean()), n=len(values), interval_95=interval)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(QuestionConfig):
+    """What VQA's questions are answered with."""
+
+    def build(self, model: nn.Module, split: Split, *, kept: Mapping[str, Any] | None = None) -> Questions:
+        """Make the task around an encoder."""
+        return Questions(model, self.head, self.vocabulary(split, kept))
