@@ -60,7 +60,7 @@ class PairPlan:
     Example:
         >>> plan = PairPlan(text_lengths=np.array([2, 5]), image_lengths=np.array([4, 1, 4]), max_tokens=13)
         >>> [[(b.rows.tolist(), b.columns.tolist()) for b in block.batches] for block in plan.blocks()]
-        [[([0, 0], [0, 2]), ([0], [1]), ([1], [0]), ([1], [2]), ([1], [1])]]
+        [[([1], [0]), ([1], [2]), ([0, 0], [0, 2]), ([1], [1]), ([0], [1])]]
     """
 
     text_lengths: NDArray[np.integer]
