@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from tests.golden.case import Case
+from vltk.datasets.conllu import read_sentences
+from vltk.language.parsing import StanzaParser
 from vltk.language.translation import Search, load_ensemble, load_translator
+from vltk.metrics.trees import attachment
 
 
 def translation(case: Case) -> None:
@@ -55,9 +58,48 @@ def ensemble_of_two(case: Case) -> None:
     assert [replace(one, score=0.0) for one in ours] == [replace(one, score=0.0) for one in theirs]
 
 
+def raw_sentences(case: Case) -> None:
+    content = case.entry["content"]
+    texts = [item["input"] for item in content]
+    compare(StanzaParser(case.folder), texts, [item["sentences"][0] for item in content])
+
+
+def given_words(case: Case) -> None:
+    content = case.entry["content"]
+    texts = [" ".join(words) for words in content["input"]]
+    compare(StanzaParser(case.folder, pretokenised=True), texts, content["output"])
+
+
+def compare(parser: StanzaParser, texts: list[str], expected: Sequence[dict[str, list[str]]]) -> None:
+    together = parser.parse(texts)
+    for text, ours, theirs in zip(texts, together, expected, strict=True):
+        assert [list(part) for part in (ours.words, ours.heads, ours.relations)] == [
+            theirs["words"],
+            theirs["heads"],
+            theirs["deprels"],
+        ], text
+    assert [parser.parse([text])[0] for text in texts[:5]] == together[:5]
+
+
+def treebank(case: Case) -> None:
+    content = case.entry["content"]
+    gold = [sentence.parse for sentence in read_sentences(case.folder / content["file"])]
+    assert (len(gold), sum(len(parse.words) for parse in gold)) == (content["sentences"], content["words"])
+    found = StanzaParser(case.folder, pretokenised=True).parse([" ".join(parse.words) for parse in gold])
+    assert [list(parse.heads) for parse in found] == content["predicted_heads"]
+    assert [list(parse.relations) for parse in found] == content["predicted_deprels"]
+    score = attachment(
+        [(parse.heads, parse.relations) for parse in gold], [(parse.heads, parse.relations) for parse in found]
+    )
+    assert (score.unlabelled, score.labelled) == (content["UAS"], content["LAS_full_label"])
+
+
 CHECKS: dict[str, Callable[[Case], None]] = {
     "fairseq/en-de": ensemble_of_two,
     "fairseq/de-en": translation,
     "fairseq/*-ru": translation,
     "fairseq/ru-*": translation,
+    "stanza/raw_text": raw_sentences,
+    "stanza/pretokenized": given_words,
+    "stanza/dev": treebank,
 }
