@@ -127,6 +127,24 @@ def warmup_linear(step: int, *, warmup: int, total: int) -> float:
     return max(0.0, (step - total) / (warmup - total))
 
 
-def learning_rate(step: int, *, peak: float, warmup: int, total: int) -> float:
-    """Return the published learning rate at ``step``: :func:`warmup_linear` with a floor of 1e-8."""
+def learning_rate(
+    step: int, *, peak: float, warmup: int, total: int, schedule: str = "linear", step_at: float = 1.0
+) -> float:
+    """Return the learning rate at ``step``, counted from 1.
+
+    Args:
+        step: number of the update.
+        peak: highest rate.
+        warmup: updates until then.
+        total: updates of the run.
+        schedule: "linear" falls to 0 (:func:`warmup_linear`) with the published floor of 1e-8, "step" falls once to a
+            tenth.
+        step_at: share of the updates after which it does.
+
+    Example:
+        >>> [learning_rate(step, peak=1.0, warmup=0, total=4, schedule="step", step_at=0.5) for step in (1, 2, 3, 4)]
+        [1.0, 1.0, 0.1, 0.1]
+    """
+    if schedule == "step":
+        return peak * (step / warmup if step < warmup else 0.1 if step > step_at * total else 1.0)
     return peak * warmup_linear(step, warmup=warmup, total=total) or LEAST_RATE

@@ -199,9 +199,12 @@ class Trainer:
             torch._foreach_mul_(gradients, float(scale) if self.sharded else scale)
         limit = self.config.clip or float("inf")
         norm: Tensor = self.processes.clip_grad_norm_(self.parameters, limit)
-        settings = {"warmup": self.config.warmup, "total": self.config.steps}
+        config = self.config
+        shape = {"warmup": config.warmup, "total": config.steps}
+        rate = learning_rate(
+            self.step + 1, peak=config.learning_rate, schedule=config.schedule, step_at=config.step_at, **shape
+        )
         for group in self.optimizer.param_groups:
-            rate = learning_rate(self.step + 1, peak=self.config.learning_rate, **settings)
             group["lr"] = rate * group.get("multiplier", 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad()

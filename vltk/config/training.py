@@ -20,7 +20,11 @@ class TrainingConfig:
     learning_rate: float = 5e-5
     """Highest learning rate."""
     warmup: int = 10_000
-    """Updates until the highest rate; it then falls linearly to 0."""
+    """Updates until the highest rate."""
+    schedule: Literal["linear", "step"] = "linear"
+    """After the warm-up fall linearly to 0, or stay and fall once to a tenth (dual encoders)."""
+    step_at: float = 0.6
+    """Share of the updates after which a step schedule falls."""
     weight_decay: float = 0.01
     """Decoupled weight decay; none on biases and the Transformer's norms, as published."""
     clip: float = 5.0
@@ -127,7 +131,7 @@ class FinetuningConfig(TrainingConfig):
     steps: int = 5000
     """Updates of the weights."""
     warmup: int = 500
-    """Updates until the highest rate; it then falls linearly to 0."""
+    """Updates until the highest rate."""
     clip: float = 2.0
     """Gradients are clipped to this norm; 0 clips nothing."""
     head_rate: float = 1.0

@@ -93,6 +93,11 @@ def read_checkpoint(kind: type[Loadable], path: Path, *, heads: int | None = Non
         others = {name.removeprefix(_OTHER): t for name, t in own.items() if name.startswith(_OTHER)}
         weights = {name: tensor for name, tensor in own.items() if not name.startswith(_OTHER)}
         return _checked(kind, file, "vltk", weights, others, about.get("config", {}), heads)
+    if "text_embedding.word.weight" in own:  # a fine-tuned run: the encoder under "model.", and the task's head
+        parts = [(name.removeprefix("model."), name.startswith("model."), state[name]) for name in state]
+        weights = {f"encoder.{name}": tensor for name, of_encoder, tensor in parts if of_encoder}
+        others = {name: tensor for name, of_encoder, tensor in parts if not of_encoder}
+        return _checked(kind, file, "vltk", weights, others, about.get("config", {}), heads)
     layout, official = _as_uniter(state, file)
     weights, others = _translated(kind, official, file)
     return _checked(kind, file, layout, weights, others, _neighbour(file), heads)
@@ -288,9 +293,9 @@ def save_checkpoint_file(found: Checkpoint, path: Path) -> str:
     return "vltk" if path.suffix == ".safetensors" else "uniter"
 
 
-def about_weights(config: Any) -> dict[str, Any]:
-    """Return what a weights file says of itself."""
-    return {"model": "uniter", "config": {item.name: getattr(config, item.name) for item in fields(config)}}
+def about_weights(config: Any, model: str = "uniter") -> dict[str, Any]:
+    """Return what a weights file says of itself: the name of its model in ``models/``, and its size."""
+    return {"model": model, "config": {item.name: getattr(config, item.name) for item in fields(config)}}
 
 
 def published_state(found: Checkpoint) -> dict[str, Tensor]:

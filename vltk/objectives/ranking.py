@@ -135,10 +135,10 @@ class Ranking(nn.Module):
 
     def initialise_head(self, weights: Mapping[str, Tensor]) -> list[str]:
         """Begin with a ranking head, or with the row of image-text matching that says "match", as published."""
-        known = {name: weights.get(f"head.{name}") for name in ("weight", "bias")}
+        own = next((part for part in ("head", "rank_output") if f"{part}.weight" in weights), None)
+        known = {name: weights.get(f"{own or 'matching'}.{name}") for name in ("weight", "bias")}
         note = "ranking head taken over"
-        if any(value is None for value in known.values()):
-            known = {name: weights.get(f"matching.{name}") for name in ("weight", "bias")}
+        if own is None:
             known = {name: None if value is None else value[1:2] for name, value in known.items()}
             note = "ranking head from image-text matching"
         fits = all(value is not None and value.shape == getattr(self.head, name).shape for name, value in known.items())

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from vltk.config.training import MixtureConfig
 from vltk.errors import DataError, UsageError
-from vltk.mixture import Exclusion, JoinedFeatures, PairSource
+from vltk.mixture import Exclusion, PairSource
 from vltk.stores.examples import ExampleStore
-from vltk.stores.features import FeatureReader, FeatureStore
+from vltk.training_run import open_regions
 from vltk.types import Progress
 
 Bar = Callable[[int, str], AbstractContextManager[Progress]]
@@ -60,7 +60,7 @@ def _open(
     sources = []
     for place, (name, path) in enumerate(zip(names, examples, strict=True)):
         store = ExampleStore.open(path)
-        regions = _regions(features[place if len(features) > 1 else 0], data, inputs)
+        regions = open_regions([features[place if len(features) > 1 else 0]], data, inputs)
         inputs[f"examples {name}"] = store.content_hash
         with bar(len(store), f"read {path.name}") as progress:
             sources.append(
@@ -75,17 +75,6 @@ def _open(
                 )
             )
     return sources
-
-
-def _regions(path: Path, data: MixtureConfig, inputs: dict[str, str]) -> FeatureReader:
-    detected = FeatureStore.open(path)
-    inputs[f"features {path.name}"] = detected.content_hash
-    chosen: FeatureReader = detected
-    if data.min_score is not None:
-        chosen = detected.select(min_score=data.min_score, min_boxes=data.min_boxes, max_boxes=data.max_boxes)
-    first = [FeatureStore.open(one) for one in data.first_features]
-    inputs |= {f"features {store.path.name}": store.content_hash for store in first}
-    return JoinedFeatures([*first, chosen]) if first else chosen
 
 
 def check_overlap(training: Sequence[PairSource], measured: Sequence[PairSource]) -> None:

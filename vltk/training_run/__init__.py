@@ -2,6 +2,7 @@
 
 from vltk.training_run.estimate import MeasuredPlan, estimate_cost, estimate_memory
 from vltk.training_run.run import Measuring, TrainingRun, compile_layers, count_parameters
+from vltk.training_run.stores import open_regions
 
 __all__ = [
     "MeasuredPlan",
@@ -11,4 +12,5 @@ __all__ = [
     "count_parameters",
     "estimate_cost",
     "estimate_memory",
+    "open_regions",
 ]

@@ -1,0 +1,20 @@
+"""A fine-tuning run from stores and a task's options to checkpoints and a receipt, and back from its folder."""
+
+from vltk.finetuning.folder import TASK, FinetunedTask, open_run
+from vltk.finetuning.initialisation import InitialModel, initial_model
+from vltk.finetuning.run import PreparedFinetuning, prepare_finetuning
+from vltk.finetuning.splits import open_splits
+from vltk.finetuning.validation import PredictionMeasuring, RetrievalMeasuring
+
+__all__ = [
+    "TASK",
+    "FinetunedTask",
+    "InitialModel",
+    "PredictionMeasuring",
+    "PreparedFinetuning",
+    "RetrievalMeasuring",
+    "initial_model",
+    "open_run",
+    "open_splits",
+    "prepare_finetuning",
+]
