@@ -127,7 +127,7 @@ def test_the_old_checkpoint_stays_where_the_disk_is_full(tmp_path: Path, monkeyp
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint_module, "_sync", full)
+    monkeypatch.setattr(checkpoint_module, "sync", full)
     with pytest.raises(VltkError, match=r"last: cannot be written .*No space left.*; make room; the old one stays"):
         save(tmp_path / "last", 2)
     monkeypatch.undo()

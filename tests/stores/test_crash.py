@@ -140,7 +140,7 @@ def test_killed_from_outside(tmp_path: Path, moment: int, undisturbed: dict[byte
         ("os:fsync:after", 1),
         ("path:replace:before", 1),
         ("path:replace:after", 1),
-        ("module:_sync_folder:after", 1),
+        ("module:sync:after", 1),
     ],
 )
 def test_killed_at_the_steps_of_commit_and_finish(

@@ -20,6 +20,7 @@ from vltk.errors import DataError
 from vltk.stores.features import FeatureMetadata
 from vltk.stores.lmdb_env import LOCK_NAME, WriteLock
 from vltk.stores.record_store import metadata_as_json, metadata_differences
+from vltk.stores.whole_files import write_whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,8 +118,8 @@ class Workplace:
         """
         if not self.begun:
             plan = {"chunk_size": chunk_size, "metadata": metadata_as_json(metadata)}
-            write_atomically(self.folder / "images.txt", "".join(f"{json.dumps(one)}\n" for one in ids))
-            write_atomically(self.folder / "plan.json", json.dumps(plan, indent=1))
+            write_whole(self.folder / "images.txt", (f"{json.dumps(one)}\n" for one in ids))
+            write_whole(self.folder / "plan.json", [json.dumps(plan, indent=1)])
         elif differences := self._differences(chunk_size, metadata):
             problem = f"was begun with other settings: {'; '.join(one[:160] for one in differences)}"
             remedy = "use the same settings, another --out, or --overwrite"
@@ -178,13 +179,3 @@ class Workplace:
         """Remove the folder; the plan goes first, so that a crash here does not look like work to resume."""
         (self.folder / "plan.json").unlink(missing_ok=True)
         shutil.rmtree(self.folder)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that it is there whole or not at all."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

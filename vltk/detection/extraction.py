@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from vltk.detection._workplace import Chunk, Finished, Workplace, divide, write_atomically
+from vltk.detection._workplace import Chunk, Finished, Workplace, divide
 from vltk.detection.extractor import Extractor, PreparedImage, describe
 from vltk.detection.images import ImageFailure, ImageFile
 from vltk.detection.loading import Loading, Waiting, batches, failure, load_ahead
@@ -23,6 +23,7 @@ from vltk.stores.features import FeatureMetadata, FeatureStore, FeatureWriter
 from vltk.stores.lmdb_env import LOCK_NAME
 from vltk.stores.maintenance import merge, verify
 from vltk.stores.record_store import metadata_as_json, metadata_differences
+from vltk.stores.whole_files import write_whole
 from vltk.types import Progress
 
 CHUNK_SIZE = 256
@@ -312,4 +313,4 @@ def _write_failures(path: Path, failures: Sequence[ImageFailure]) -> None:
         path.unlink(missing_ok=True)
         return
     lines = ({"image_id": one.image_id, "path": str(one.path), "reason": one.reason} for one in failures)
-    write_atomically(path, "".join(f"{json.dumps(line)}\n" for line in lines))
+    write_whole(path, (f"{json.dumps(line)}\n" for line in lines))

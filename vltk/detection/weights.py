@@ -29,7 +29,7 @@ from vltk.detection._checkpoint_layouts import (
 )
 from vltk.detection.faster_rcnn import FasterRCNN, FasterRCNNConfig
 from vltk.errors import DataError, OfflineError, UsageError
-from vltk.stores.formats._output import new_path
+from vltk.stores.whole_files import new_path
 
 _FILES = ("model.safetensors", "pytorch_model.bin")
 _SETTINGS = ("config.yaml", "config.yml")

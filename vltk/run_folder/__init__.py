@@ -9,9 +9,10 @@ from vltk.run_folder.checkpoint import (
     read_weights,
     write_checkpoint,
 )
-from vltk.run_folder.folder import CONFIG, METRICS, RESULTS, RunFolder, write_whole
+from vltk.run_folder.folder import CONFIG, METRICS, RESULTS, RunFolder
 from vltk.run_folder.journal import Journal
 from vltk.run_folder.receipt import file_sha256, peak_memory, versions, wilson_interval
+from vltk.stores.whole_files import write_whole
 
 __all__ = [
     "CONFIG",

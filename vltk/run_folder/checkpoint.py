@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vltk.errors import DataError, VltkError
+from vltk.stores.whole_files import sync
 
 WEIGHTS, STATE = "model.safetensors", "state.pt"
 _ABOUT = "vltk"
@@ -50,15 +50,15 @@ def write_checkpoint(
         write_weights(fresh / WEIGHTS, weights, about=about or {})
         torch.save(dict(state), fresh / STATE)
         for name in (WEIGHTS, STATE):
-            _sync(fresh / name)
-        _sync(fresh)
+            sync(fresh / name)
+        sync(fresh)
     except (OSError, RuntimeError) as error:
         shutil.rmtree(fresh, ignore_errors=True)
         raise VltkError(f"cannot be written ({error})", where=path, remedy="make room; the old one stays") from error
     if path.exists():
         path.rename(old)
     fresh.rename(path)
-    _sync(path.parent)
+    sync(path.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -129,11 +129,3 @@ def read_state(path: Path) -> dict[str, Any]:
 
 def _beside(path: Path) -> tuple[Path, Path]:
     return path.with_name(f".{path.name}.new"), path.with_name(f".{path.name}.old")
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

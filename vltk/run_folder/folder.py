@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from vltk.config import telling, to_dict
 from vltk.errors import UsageError
 from vltk.run_folder.checkpoint import find_checkpoint
 from vltk.run_folder.receipt import versions
+from vltk.stores.whole_files import write_whole
 
 CONFIG, METRICS, RESULTS = "config.json", "metrics.jsonl", "results.json"
 
@@ -124,16 +124,6 @@ class RunFolder:
         """Add a line to ``metrics.jsonl``."""
         with (self.path / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(dict(figures)) + "\n")
-
-
-def write_whole(path: Path, parts: Iterable[str]) -> None:
-    """Write a text file so that it is there whole or as before, whatever happens on the way."""
-    fresh = path.with_name(f".{path.name}.new")
-    with fresh.open("w", encoding="utf-8") as file:
-        file.writelines(parts)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -22,6 +22,7 @@ import numpy as np
 
 from vltk.errors import DataError, VltkError
 from vltk.stores.pages import Entry, PageFile, check_file, data_file
+from vltk.stores.whole_files import sync
 
 LOCK_NAME = "write.lock"
 _COMPACT_NAME = "compact.tmp"
@@ -361,15 +362,7 @@ class WriteEnvironment:
             os.close(descriptor)
         self.close()
         copy.replace(self.file)
-        _sync_folder(self.folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(self.folder)
 
 
 @contextlib.contextmanager

@@ -11,9 +11,9 @@ import numpy as np
 
 from vltk.errors import DataError
 from vltk.stores.formats._arrays import Array, read_npz, write_npz
-from vltk.stores.formats._output import inside, new_path
 from vltk.stores.formats._regions import RegionSource, foreign_regions, integer, numbers, pixel_boxes
 from vltk.stores.formats._sizes import SizeOptions, Sizes
+from vltk.stores.whole_files import inside, new_path
 from vltk.types import Progress, RegionFeatures
 
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from vltk.errors import DataError
 from vltk.stores.formats._arrays import from_base64, to_base64
-from vltk.stores.formats._output import new_path
 from vltk.stores.formats._regions import RegionSource, foreign_regions, integer, pixel_boxes, unique
+from vltk.stores.whole_files import new_path
 from vltk.types import Progress, RegionFeatures
 
 Layout = Literal["lxmert", "butd"]

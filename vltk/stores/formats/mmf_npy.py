@@ -12,9 +12,9 @@ import numpy as np
 from vltk.errors import DataError
 from vltk.stores.formats._arrays import read_npy, write_npy
 from vltk.stores.formats._mmf import info_of, regions_of
-from vltk.stores.formats._output import inside, new_path
 from vltk.stores.formats._regions import RegionSource
 from vltk.stores.formats._sizes import SizeOptions
+from vltk.stores.whole_files import inside, new_path
 from vltk.types import Progress, RegionFeatures
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from vltk.errors import DataError, UsageError
 from vltk.stores.examples import ExampleStore
 from vltk.stores.formats._arrays import Array, NpyRows
-from vltk.stores.formats._output import new_path
 from vltk.stores.formats._regions import RegionSource, foreign_regions
+from vltk.stores.whole_files import new_path
 from vltk.types import Example, Progress, RegionFeatures
 
 

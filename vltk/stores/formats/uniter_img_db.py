@@ -18,9 +18,10 @@ from vltk.errors import DataError, UsageError
 from vltk.stores.features import kept_regions
 from vltk.stores.formats._arrays import NUMBERS, Array, read_npz, write_npz
 from vltk.stores.formats._lmdb import ForeignLMDB
-from vltk.stores.formats._output import new_path, write_lmdb
+from vltk.stores.formats._output import write_lmdb
 from vltk.stores.formats._regions import RegionSource, foreign_regions, integer, numbers
 from vltk.stores.formats._sizes import SizeOptions, Sizes
+from vltk.stores.whole_files import new_path
 from vltk.types import Progress, RegionFeatures
 
 _FOLDER = re.compile(r"(all|feat_numbb(?P<fixed>\d+)|feat_(?P<rule>th.+_max\d+_min\d+))(_compressed)?")

@@ -15,8 +15,9 @@ import msgpack
 from vltk.errors import DataError
 from vltk.stores.examples import ExampleStore
 from vltk.stores.formats._lmdb import ForeignLMDB
-from vltk.stores.formats._output import new_path, write_lmdb
+from vltk.stores.formats._output import write_lmdb
 from vltk.stores.formats._regions import integer
+from vltk.stores.whole_files import new_path
 from vltk.types import BoxTarget, ChoiceTarget, Example, LabelTarget, Progress, ScoredTarget, Target, Tokens
 
 _LARGEST_RECORD = 16 << 20

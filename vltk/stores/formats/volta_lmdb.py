@@ -13,10 +13,11 @@ from vltk.errors import DataError
 from vltk.stores.formats._arrays import dump_pickle, from_base64, to_base64
 from vltk.stores.formats._lmdb import ForeignLMDB
 from vltk.stores.formats._mmf import info_of, regions_of
-from vltk.stores.formats._output import new_path, write_lmdb
+from vltk.stores.formats._output import write_lmdb
 from vltk.stores.formats._regions import RegionSource, foreign_regions, integer, pixel_boxes
 from vltk.stores.formats._sizes import SizeOptions, Sizes
 from vltk.stores.pickle_reader import read_pickle
+from vltk.stores.whole_files import new_path
 from vltk.types import Progress, RegionFeatures
 
 _LIST = b"keys"
