@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import inspect
 import json
+import tomllib
 from types import ModuleType
 from typing import Any
 
@@ -110,5 +111,6 @@ def test_a_recipe_resolves_and_says_what_it_is(name: str, capsys: pytest.Capture
     assert main(["ls", "recipes", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["recipes"][name].endswith(".")
     given = ["--examples", "e.lmdb", "--features", "f.lmdb", "--out", "run"]
-    assert main(["pretrain", "--recipe", name, *given, "--print-config"]) == 0
+    command = "finetune" if "task" in tomllib.loads(recipes()[name].read_text("utf-8")) else "pretrain"
+    assert main([command, "--recipe", name, *given, "--print-config"]) == 0
     assert f"recipe {name}" in capsys.readouterr().out
