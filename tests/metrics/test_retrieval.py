@@ -140,7 +140,7 @@ def test_published_protocols_and_their_card() -> None:
 
 def test_rows_are_ready_for_the_receipt() -> None:
     rows = {row["metric"]: row for row in evaluated(np.eye(3)[:, [0, 1, 2, 2]], [0, 1, 2, 2]).rows()}
-    assert rows["t2i_r1"] == {"metric": "t2i_r1", "value": 100.0, "n": 4, "unit": "points", "higher_is_better": True}
+    assert rows["t2i_r1"] == {"metric": "t2i_r1", "value": 100.0, "n": 4, "unit": "percent", "higher_is_better": True}
     assert rows["i2t_median_rank"] == {
         "metric": "i2t_median_rank",
         "value": 1.0,

@@ -54,7 +54,7 @@ class RetrievalResult:
         for name, value in self.figures.items():
             n = len(self.i2t) if name.startswith("i2t") else len(self.t2i)
             rank = name.endswith("rank")
-            unit = "rank" if rank else "points"
+            unit = "rank" if rank else "percent"
             yield {"metric": name, "value": value, "n": n, "unit": unit, "higher_is_better": not rank}
 
 

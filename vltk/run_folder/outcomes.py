@@ -24,7 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vltk.errors import DataError, did_you_mean
-from vltk.run_folder.folder import RESULTS, write_whole
+from vltk.run_folder.folder import RESULTS
+from vltk.stores.whole_files import write_whole
 
 OUTCOMES = "outcomes.jsonl"
 FORMAT = "vltk-outcomes-1"
