@@ -98,6 +98,17 @@ def test_without_a_total_there_is_no_share_and_nothing_left() -> None:
     assert err.getvalue() == "reading: 62, 2/s\nreading: 62, 2/s, in 31 s\n"
 
 
+def test_the_work_of_an_earlier_run_does_not_count_into_the_rate() -> None:
+    terminal, _, err, clock = made()
+    with terminal.progress(1000, "reading") as advance:
+        clock.now += 1.0
+        advance(900)
+        for _ in range(100):
+            clock.now += 1.0
+            advance()
+    assert err.getvalue().splitlines()[-1].endswith("reading: 1000/1000 (100 %), 1/s, in 1:41")
+
+
 def test_an_error_inside_the_progress_passes_and_claims_no_end() -> None:
     terminal, _, err, _ = made()
     with pytest.raises(DataError, match=r"^row 3$"), terminal.progress(5, "reading"):

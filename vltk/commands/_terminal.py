@@ -121,7 +121,11 @@ def _bar(console: Console, total: int | None, label: str) -> Iterator[Progress]:
         task = shown.add_task(label, total=total)
 
         def advance(count: int = 1) -> None:
-            shown.advance(task, count)
+            # A first report of several may be the work of an earlier run, which says nothing of this one's speed.
+            if count > 1 and not shown.tasks[task].completed:
+                shown.reset(task, completed=count)
+            else:
+                shown.advance(task, count)
 
         yield advance
 
@@ -143,10 +147,12 @@ class _Log:
 
     def __init__(self, say: Callable[[str], None], clock: Callable[[], float], total: int | None, label: str) -> None:
         self._say, self._clock, self._total, self._label = say, clock, total, label
-        self._start = self._last_time = clock()
-        self._done = self._last_done = 0
+        self._start = self._last_time = self._resumed_at = clock()
+        self._done = self._last_done = self._restored = 0
 
     def advance(self, count: int = 1) -> None:
+        if count > 1 and not self._done:  # may be the work of an earlier run, which says nothing of this one's speed
+            self._restored, self._resumed_at = count, self._clock()
         self._done += count
         share = (self._done - self._last_done) / self._total if self._total else 0.0
         seconds = self._clock() - self._last_time
@@ -159,11 +165,17 @@ class _Log:
     def _write(self, *, final: bool = False) -> None:
         self._last_time, self._last_done = self._clock(), self._done
         seconds = self._last_time - self._start
-        rate = self._done / seconds if seconds > 0 else 0.0
+        rate = self._rate(seconds)
         of = f"/{self._total} ({100 * self._done // self._total} %)" if self._total else ""
         left = (self._total - self._done) / rate if self._total and rate else 0.0
         end = f"in {_duration(seconds)}" if final else f"{_duration(left)} left" if self._total else ""
         self._say(", ".join(part for part in (f"{self._label}: {self._done}{of}", f"{_number(rate)}/s", end) if part))
+
+    def _rate(self, seconds: float) -> float:
+        done = self._done
+        if self._restored and done > self._restored:
+            done, seconds = done - self._restored, self._last_time - self._resumed_at
+        return done / seconds if seconds > 0 else 0.0
 
 
 def _number(value: float) -> str:
