@@ -159,10 +159,8 @@ def _metrics_of(
     clusters = np.array([numbers[cluster] for cluster in like.clusters or like.ids], np.int64)
     if like.kind == "score":
         return {name: [_Block(a, b, clusters)]}
-    return {
-        f"{name}_r{k}": [_Block(*(100 * (ranks <= k).astype(np.float64) for ranks in (a, b)), clusters)]
-        for k in RECALLS
-    }
+    recalls = {k: [100 * (ranks <= k).astype(np.float64) for ranks in (a, b)] for k in RECALLS}
+    return {f"{name}_r{k}": [_Block(ours, theirs, clusters)] for k, (ours, theirs) in recalls.items()}
 
 
 def _aligned(like: Series, other: Series) -> NDArray[np.float64]:
