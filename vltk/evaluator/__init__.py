@@ -4,6 +4,7 @@ from vltk.evaluator.dual import embeddings, similarities
 from vltk.evaluator.execution import Execution
 from vltk.evaluator.joint import PairCost, pair_cost, score_matrix
 from vltk.evaluator.pairs import PairPlan
+from vltk.evaluator.prediction import predict
 from vltk.evaluator.sides import Sides
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Sides",
     "embeddings",
     "pair_cost",
+    "predict",
     "score_matrix",
     "similarities",
 ]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vltk.errors import StoppedEarlyError, VltkError
 from vltk.evaluator.execution import Execution
+from vltk.evaluator.pairs import batches_by_length
 from vltk.evaluator.sides import Sides
 from vltk.types import Batch
 
@@ -41,7 +42,7 @@ def embeddings(sides: Sides, side: Literal["texts", "images"], *, execution: Exe
     ids = sides.text_ids if side == "texts" else sides.image_ids
     found: NDArray[np.float32] | None = None
     with execution.inference(sides.task.module):
-        for numbers in _batches(lengths, execution.tokens):
+        for numbers in batches_by_length(lengths, execution.tokens):
             values = embed(read(numbers).to(execution.device)).float().cpu().numpy()
             good = np.isfinite(values).all(axis=1)
             if not good.all():
@@ -70,13 +71,3 @@ def similarities(texts: NDArray[np.float32], images: NDArray[np.float32], scores
     columns = torch.from_numpy(images).t()
     for start in range(0, len(texts), _ROWS):
         scores[start : start + _ROWS] = (torch.from_numpy(texts[start : start + _ROWS]) @ columns).numpy()
-
-
-def _batches(lengths: NDArray[np.int32], max_tokens: int) -> list[NDArray[np.int64]]:
-    """Return numbers of similar length; the longest of a batch times their number stays within ``max_tokens``."""
-    order, start, found = np.argsort(-lengths, kind="stable"), 0, []
-    while start < len(order):
-        size = max(1, max_tokens // max(1, int(lengths[order[start]])))
-        found.append(order[start : start + size])
-        start += size
-    return found

@@ -112,6 +112,25 @@ class PairPlan:
             start = end
 
 
+def batches_by_length(lengths: NDArray[np.integer], max_tokens: int) -> list[NDArray[np.int64]]:
+    """Return the numbers of items of similar length together, the longest first.
+
+    Args:
+        lengths: [N].
+        max_tokens: the longest of a batch times their number stays within this, unless one item alone is longer.
+
+    Example:
+        >>> [batch.tolist() for batch in batches_by_length(np.array([2, 9, 3, 2]), max_tokens=6)]
+        [[1], [2, 0], [3]]
+    """
+    order, start, found = np.argsort(-np.asarray(lengths, np.int64), kind="stable"), 0, []
+    while start < len(order):
+        size = max(1, max_tokens // max(1, int(lengths[order[start]])))
+        found.append(order[start : start + size])
+        start += size
+    return found
+
+
 def pair_count(rows: int, columns: int, wanted: NDArray[np.bool_] | None) -> int:
     """Return how many pairs are wanted."""
     return rows * columns if wanted is None else int(np.count_nonzero(wanted))
