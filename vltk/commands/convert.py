@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from vltk.commands._convert_uniter import ConvertUniterConfig, run_uniter
+from vltk.commands._convert_vse import ConvertVSEConfig, run_vse
 from vltk.config import HubConfig, WriteConfig, argument
 from vltk.errors import UsageError
 
@@ -78,4 +79,5 @@ def _renaming(text: str) -> tuple[str, str]:
 COMMANDS = {
     "detector": (ConvertDetectorConfig, run_detector),
     "uniter": (ConvertUniterConfig, run_uniter),
+    "vse": (ConvertVSEConfig, run_vse),
 }

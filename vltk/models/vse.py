@@ -87,6 +87,16 @@ class VSEConfig:
         """Make the model with random weights."""
         return VSE(self)
 
+    def build_from(self, path: Path) -> tuple[VSE, list[str]]:
+        """Make the model with the weights of a VSE-infinity, a BERT or a network; also say what stayed fresh.
+
+        Raises:
+            DataError: nothing that the model could begin with, or of another size than the stores.
+        """
+        from vltk.models._vse_checkpoints import start_from
+
+        return start_from(self, path)
+
 
 _STAGES = {"res2": "base.4", "res3": "base.5", "res4": "base.6", "res5": "top.0"}
 

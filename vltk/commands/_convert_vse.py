@@ -1,0 +1,64 @@
+"""Convert the weights of a VSE-infinity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vltk.config import WriteConfig, argument
+from vltk.errors import UsageError
+
+if TYPE_CHECKING:
+    from vltk.commands._terminal import Terminal
+
+_SUFFIXES = (".safetensors", ".pth", ".tar")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertVSEConfig:
+    """Convert a VSE-infinity (or VSE++) between its authors' checkpoints and vltk's.
+
+    Reads the authors' model_best.pth with its pair of state dicts, with or without the module. prefix of several GPUs,
+    with options pickled by Python 2 or 3, a run of vltk, and one of vltk's files. Nothing in them is executed. The size
+    is seen from the shapes; only BERT's attention heads may have to be told.
+
+    Examples:
+        $ vltk convert vse f30k_butd_region_bert/model_best.pth vse-region-bert.safetensors
+        $ vltk convert vse runs/vse vse-mine.pth
+    """
+
+    source: Path = argument()
+    """A checkpoint file, or a folder with one."""
+    out: Path = argument()
+    """The file to write: NAME.safetensors for vltk, NAME.pth for the authors' code."""
+    heads: int | None = None
+    """Number of BERT's attention heads; one for every 64 dimensions otherwise."""
+    write: WriteConfig = field(default_factory=WriteConfig)
+
+
+def run_vse(config: ConvertVSEConfig, terminal: Terminal) -> dict[str, object]:
+    """Write the converted weights."""
+    from vltk.models._vse_checkpoints import describe, read_vse, save_vse
+    from vltk.run_folder import file_sha256
+
+    if config.out.suffix not in _SUFFIXES:
+        remedy = "name it NAME.safetensors or NAME.pth"
+        raise UsageError(f"{config.out.name} ends in none of {', '.join(_SUFFIXES)}", where="OUT", remedy=remedy)
+    if config.out.exists() and not (config.write.overwrite or config.write.dry_run):
+        raise UsageError("exists", where=config.out, remedy="add --overwrite or name another file")
+    found = read_vse(config.source, heads=config.heads)
+    sizes = describe(found.model)["config"].items()
+    summary: dict[str, object] = {
+        "source": str(found.file.path),
+        "layout": found.layout,
+        "sha256": file_sha256(found.file.path),
+        "parameters": sum(weight.numel() for weight in found.model.parameters()),
+        "size": {name: str(value) if isinstance(value, Path) else value for name, value in sizes},
+        "epoch": found.file.epoch,
+        "best_rsum": found.file.best,
+        "out": str(config.out),
+    }
+    if not config.write.dry_run:
+        summary["out_layout"] = save_vse(found, config.out)
+    return summary
