@@ -160,10 +160,11 @@ class Ranking(nn.Module):
 
     def _random(self, batch: Batch) -> Losses:
         size = int(batch.targets["group"])
-        output = self.encoder(batch, attention_scores=self._layers(None))
-        hinges = ranking_hinges(self.match_scores(output.pooled).view(-1, size), margin=self.margin)
+        pairs = self._embedded(batch, None)
+        pooled, scores = self._encoded(pairs, None)
+        hinges = ranking_hinges(self.match_scores(pooled).view(-1, size), margin=self.margin)
         matched = slice(None, None, size)
-        relations = self._relations(output, batch, matched, batch.region_mask[matched], None)
+        relations = self._relations(scores, batch, matched, batch.region_mask[matched], None)
         # Divided by the count of hinges, the relation losses are a mean over the matched pairs.
         return Losses(values=torch.cat([hinges.flatten(), relations * (size - 1)]), count=hinges.numel())
 
@@ -172,10 +173,9 @@ class Ranking(nn.Module):
         last = int(batch.text_mask[-1].sum()) if half == "image" and self.gather == "official" else None
         mined = self._mined(batch, last)
         pairs = self._embedded(_rows(batch, torch.cat([mined.new_zeros(1), mined])), last).take(slice(None))
-        sides = (pairs.text, pairs.text_mask, pairs.regions, pairs.region_mask)
-        output = self.encode(*sides, attention_scores=self._layers(half))
-        hinges = ranking_hinges(self.match_scores(output.pooled).view(1, -1), margin=self.margin).flatten()
-        relations = self._relations(output, batch, slice(1), pairs.region_mask[:1], half)
+        pooled, scores = self._encoded(pairs, half)
+        hinges = ranking_hinges(self.match_scores(pooled).view(1, -1), margin=self.margin).flatten()
+        relations = self._relations(scores, batch, slice(1), pairs.region_mask[:1], half)
         # Both halves of a matched pair are summed and divided by the number of pairs, as published: one of them counts.
         return Losses(values=torch.cat([hinges / len(hinges), relations]), count=int(half == "text"))
 
@@ -206,16 +206,22 @@ class Ranking(nn.Module):
             region_mask = region_mask.expand(count, -1)
         return Candidates(text=text, text_mask=batch.text_mask, regions=regions, region_mask=region_mask)
 
-    def _layers(self, half: Half | None) -> tuple[int, ...]:
-        return (self.iais.layer,) if self.iais is not None and self.iais.anchors_of(half) else ()
+    def _encoded(self, pairs: Candidates, half: Half | None) -> tuple[Tensor, Tensor | None]:
+        """Return the pooled states, and the attention scores where relations are to be aligned."""
+        sides = (pairs.text, pairs.text_mask, pairs.regions, pairs.region_mask)
+        if self.iais is None or not self.iais.anchors_of(half):
+            recomputes = getattr(self.model, "recomputes_activations", False)
+            return (self.encode(*sides).pooled if recomputes else self.encode_pooled(*sides)), None
+        output: EncoderOutput = self.encode(*sides, attention_scores=(self.iais.layer,))
+        (scores,) = output.attention_scores.values()
+        return output.pooled, scores
 
     def _relations(
-        self, output: EncoderOutput, batch: Batch, matched: slice, region_mask: Tensor, half: Half | None
+        self, scores: Tensor | None, batch: Batch, matched: slice, region_mask: Tensor, half: Half | None
     ) -> Tensor:
         """Return the weighed relation losses of the matched pairs, none where there is nothing to align."""
-        if self.iais is None or self.special is None or not output.attention_scores:
-            return output.pooled.new_zeros(0, dtype=torch.float32)
-        (scores,) = output.attention_scores.values()
+        if self.iais is None or self.special is None or scores is None:
+            return batch.locations.new_zeros(0)
         words = words_of(batch, self.special)[matched, : scores.shape[-1] - region_mask.shape[1]]
         losses = self.iais.losses(scores[matched], words, region_mask, anchors=self.iais.anchors_of(half))
         return losses * batch.targets[RELATION_WEIGHT]
