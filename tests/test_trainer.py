@@ -20,7 +20,7 @@ from tests.models.test_uniter import TINY, batch
 from tests.small_pairs import arguments, write_pairs
 from vltk.config.training import TrainingConfig
 from vltk.errors import StoppedEarlyError, UsageError, VltkError
-from vltk.run_folder import Journal, RunFolder, read_state, read_weights
+from vltk.run_folder import Journal, RunFolder, read_about, read_state, read_weights
 from vltk.trainer import Trainer, join_processes
 from vltk.types import Batch, Losses
 
@@ -307,6 +307,25 @@ def test_the_best_validation_is_kept_and_the_last_step_saved(tmp_path: Path) -> 
     assert read_state(tmp_path / "run" / "last")["step"] == 3
     assert [line["validation accuracy"] for line in curve(tmp_path / "run") if "rate" not in line] == [0.2, 0.9, 0.5]
     assert loop.module.training
+
+
+def test_checkpoints_can_be_kept_on_the_way(tmp_path: Path) -> None:
+    steps = [[matched(2, n)] for n in range(5)]
+    _, loop = trainer(tmp_path / "run", steps, keep_every=2, save_every=4)
+    before = {name: tensor.clone() for name, tensor in loop.core.state_dict().items()}
+    loop.train()
+    kept = sorted(path.name for path in (tmp_path / "run").glob("step-*"))
+    assert kept == ["step-0", "step-2", "step-4"]
+    assert all(torch.equal(tensor, before[name]) for name, tensor in read_weights(tmp_path / "run/step-0").items())
+    assert read_about(tmp_path / "run/step-4/model.safetensors")["step"] == 4
+    assert read_about(tmp_path / "run/last/model.safetensors")["step"] == 5
+    assert "optimizer" not in read_state(tmp_path / "run/step-2")
+    asked = iter([False, True])
+    _, half = trainer(tmp_path / "half", steps, stop=lambda: next(asked))
+    with pytest.raises(StoppedEarlyError, match="stopped after step 2"):
+        half.train()
+    at_two = read_weights(tmp_path / "half/last")
+    assert all(torch.equal(tensor, at_two[name]) for name, tensor in read_weights(tmp_path / "run/step-2").items())
 
 
 def test_a_request_to_stop_is_obeyed_after_the_step(tmp_path: Path) -> None:

@@ -145,6 +145,8 @@ class Trainer:
         """
         self.core.train()
         batches = self._batches()
+        if not self.step:
+            self._keep()
         while self.step < self.config.steps:
             stopped = self._update(batches)
             done, every = self.step == self.config.steps, self.config.validate_every
@@ -152,6 +154,7 @@ class Trainer:
                 self._validate(self.validate)
             if done or stopped or self.step % self.config.save_every == 0:
                 self.save("last")
+            self._keep()
             if stopped and not done:
                 remedy = "the same command resumes"
                 raise StoppedEarlyError(f"stopped after step {self.step}", where=self.folder, remedy=remedy)
@@ -227,15 +230,27 @@ class Trainer:
         inner: Optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
         return inner
 
+    def _keep(self) -> None:
+        """Write the weights of this step where they are to be kept, for whoever follows a run through its steps."""
+        every = self.config.keep_every
+        if every and self.step % every == 0:
+            self._write(f"step-{self.step}", whole=False)
+
     def save(self, name: str) -> None:
         """Write the checkpoint ``folder/name``; whatever happens, the old or the new one is whole."""
+        self._write(name, whole=True)
+
+    def _write(self, name: str, *, whole: bool) -> None:
         scaler = self.processes.scaler
         if self.sharded:
             weights, updates = whole_state(self.module, self._inner)
         else:
             weights, updates = self.processes.get_state_dict(self.module), self.optimizer.state_dict()
         if self.processes.is_main_process:
-            state = {"optimizer": updates, "step": self.step, "best": self.best}
-            state |= {"scaler": scaler and scaler.state_dict(), "journal": self.journal.state_dict()}
-            write_checkpoint(self.folder / name, weights, state, about=self.about)
+            state: dict[str, Any] = {"step": self.step, "best": self.best}
+            if whole:
+                state |= {"optimizer": updates, "scaler": scaler and scaler.state_dict()}
+                state |= {"journal": self.journal.state_dict()}
+            about = {**(self.about or {}), "step": self.step}
+            write_checkpoint(self.folder / name, weights, state, about=about)
         self.processes.wait_for_everyone()

@@ -47,12 +47,16 @@ class TrainingConfig:
     """Updates between two validations; 0 validates at the end only."""
     save_every: int = option(1000, incidental=True)
     """Updates between two saves."""
+    keep_every: int = option(0, incidental=True)
+    """Updates between two checkpoints that stay, OUT/step-N, e.g. for vltk isd --curve; 0 keeps none."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "warmup", "micro_batches", "log_every", "save_every"):
             if getattr(self, name) < (0 if name == "warmup" else 1):
                 where = f"--{name.replace('_', '-')}"
                 raise UsageError(f"{getattr(self, name)} is too few", where=where, remedy="use a positive number")
+        if self.keep_every < 0:
+            raise UsageError(f"{self.keep_every} is too few", where="--keep-every", remedy="use 0 or more")
         if self.warmup >= self.steps:
             problem = f"a warm-up of {self.warmup} updates in a run of {self.steps}"
             raise UsageError(problem, where="--warmup", remedy="use a shorter one")
