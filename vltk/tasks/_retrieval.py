@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -126,7 +127,7 @@ class Retrieval:
         return RankingPlan(
             source,
             self.config,
-            weight=None if iais is None else (lambda step: iais.weight(step, training.steps)),
+            weight=None if iais is None else partial(iais.weight, total=training.steps),
             **settings,
         )
 
