@@ -52,9 +52,10 @@ def chosen_by(selector: str, *, package: str, attribute: str = "Source") -> Any:
     """Declare options that another option chooses: those of ``attribute`` in the module that it names.
 
     ``source: Any = chosen_by("task", package="vltk.tasks")`` beside ``task: str`` makes ``--task vqa``
-    bring the options of ``vltk.tasks.vqa.Source``; the module is found by listing and imported when chosen.
+    bring the options of ``vltk.tasks.vqa.Source``; the module is found by listing and imported when chosen. Where the
+    other option may be left out (``task: str | None``), the value is then None.
     """
-    return field(metadata={_MARK: {"selector": selector, "package": package, "attribute": attribute}})
+    return field(default=None, metadata={_MARK: {"selector": selector, "package": package, "attribute": attribute}})
 
 
 def mark_of(item: dataclasses.Field[Any]) -> Mapping[str, Any]:

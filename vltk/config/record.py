@@ -37,7 +37,9 @@ def arguments(config: Any) -> list[str]:
     """
     fields = dataclasses.fields(config)
     chosen: dict[FieldPath, type[Any]] = {
-        (item.name,): type(getattr(config, item.name)) for item in fields if "selector" in mark_of(item)
+        (item.name,): type(value)
+        for item in fields
+        if "selector" in mark_of(item) and (value := getattr(config, item.name)) is not None
     }
     words: list[str] = []
     for target in options(type(config), chosen, reserved=RESERVED):

@@ -91,8 +91,8 @@ def evaluate_retrieval(
     """
     images = image_of.astype(np.int64)
     _check_shapes(scores, images, image_ids, caption_ids)
-    captions = _captions_that_count(images, image_ids, protocol)
-    fold_of = _folds(len(image_ids), protocol)
+    captions = captions_that_count(images, image_ids, protocol)
+    fold_of = folds_of(len(image_ids), protocol)
     i2t, t2i = np.zeros(len(image_ids), np.int64), np.zeros(len(images), np.int64)
     folds = []
     for fold in range(protocol.folds):
@@ -284,10 +284,19 @@ def _check_shapes(
         raise DataError(problem, remedy="give every caption the row of its image")
 
 
-def _captions_that_count(
+def captions_that_count(
     image_of: NDArray[np.int64], image_ids: Sequence[str], protocol: RetrievalProtocol
 ) -> NDArray[np.int64]:
-    """Return the columns of the first captions of each image, as many as the protocol takes."""
+    """Return the columns of the first captions of each image, as many as the protocol takes.
+
+    Args:
+        image_of: [C] the row of each caption's image.
+        image_ids: I names, for errors.
+        protocol: how the split is cut.
+
+    Raises:
+        DataError: the split has not the images of the protocol, or an image too few captions.
+    """
     where = f"protocol {protocol.name}"
     if protocol.images is not None and len(image_ids) != protocol.images:
         problem = f"the split has {len(image_ids)} images, the protocol {protocol.images}"
@@ -306,7 +315,12 @@ def _captions_that_count(
     return np.sort(order[np.arange(len(order)) - first < protocol.captions])
 
 
-def _folds(images: int, protocol: RetrievalProtocol) -> NDArray[np.int64]:
+def folds_of(images: int, protocol: RetrievalProtocol) -> NDArray[np.int64]:
+    """Return [I] the fold of each image: consecutive blocks.
+
+    Raises:
+        DataError: fewer images than folds.
+    """
     if images < protocol.folds:
         problem = f"{images} images cannot be cut into {protocol.folds} folds"
         raise DataError(problem, where=f"protocol {protocol.name}", remedy="take fewer folds")
