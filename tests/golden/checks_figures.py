@@ -9,6 +9,7 @@ import numpy as np
 
 from tests.golden.case import Case
 from vltk.metrics.accuracy import soft_scores, vcr_hits
+from vltk.metrics.captioning import DocumentFrequency, bleu, cider_d, rouge_l
 from vltk.metrics.crisscrossed_captions import cxc_figures
 from vltk.metrics.grounding import published_iou
 from vltk.metrics.protocol import RetrievalProtocol
@@ -146,6 +147,27 @@ def check_iou(case: Case) -> None:
     close(case, published_iou(first, second), values["out.iou"])
 
 
+def check_captions(case: Case) -> None:
+    expected = case.entry["expected"]
+    candidates, references = expected["candidates"], expected["references"]
+    together, each = bleu(candidates, references)
+    close(case, together, expected["bleu_corpus"])
+    close(case, each, expected["bleu_per_image"])
+    close(case, bleu(candidates[:1], references[:1])[1][:, 0], expected["bleu_single_image_0"])
+    rouge = rouge_l(candidates, references)
+    close(case, rouge, expected["rouge_l_per_image"])
+    close(case, rouge.mean(), expected["rouge_l"])
+    for name, frequency in (
+        ("cider", None),
+        ("cider_d_corpus", None),
+        ("cider_d_external", DocumentFrequency.of(expected["external_df_corpus"])),
+    ):
+        scores = cider_d(candidates, references, frequency=frequency)
+        close(case, scores, expected[f"{name}_per_image"])
+        close(case, scores.mean(), expected[name])
+    close(case, DocumentFrequency.of(expected["external_df_corpus"]).log_count, expected["external_df_log_ref_len"])
+
+
 CHECKS: dict[str, Callable[[Case], None]] = {
     "uniter/itr_recall*": check_uniter_recall,
     "uniter/vqa_score*": check_vqa_score,
@@ -155,4 +177,5 @@ CHECKS: dict[str, Callable[[Case], None]] = {
     "vse/vse_retrieval_eval*": check_vse,
     "vse/retrieval_large_seeded*": check_large,
     "vse/vse_cxc_eval*": check_crisscrossed,
+    "vse/caption_metrics*": check_captions,
 }
