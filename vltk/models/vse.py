@@ -19,6 +19,8 @@ from vltk.types import Batch
 
 BERT_RATE = 0.1
 """BERT is trained at a tenth of the rate (supplement, section 1.1)."""
+ADAM: dict[str, Any] = {"betas": (0.9, 0.999), "eps": 1e-8}
+"""Of AdamW, as the authors ran it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +186,7 @@ class VSE(PublishedLayout):
         bigru_regions = self.config.text == "bigru" and self.trunk is None
         if bigru_regions:
             decay = 1e-2 if weight_decay is None else weight_decay
-            return [{"params": list(self.parameters()), "multiplier": 1.0, "weight_decay": decay}]
+            return [{"params": list(self.parameters()), "multiplier": 1.0, "weight_decay": decay, **ADAM}]
         decay = 1e-4 if weight_decay is None else weight_decay
         bert = list(self.text.bert.parameters()) if isinstance(self.text, BERTText) else []
         groups = [(self._others(self.text, bert), 1.0), (bert, BERT_RATE)]
@@ -196,7 +198,7 @@ class VSE(PublishedLayout):
             network = list(self.trunk.parameters())
         groups.append((self._others(self.image, network), 1.0))
         return [
-            {"params": parameters, "multiplier": rate, "weight_decay": decay}
+            {"params": parameters, "multiplier": rate, "weight_decay": decay, **ADAM}
             for parameters, rate in groups
             if parameters
         ]
