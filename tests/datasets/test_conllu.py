@@ -99,3 +99,28 @@ def test_the_published_treebank(data):
     assert (len(relations), relations["root"], relations["nsubj"]) == (49, 2001, 1958)
     assert len(tags) == 17
     assert tags.most_common(3) == [("NOUN", 4210), ("PUNCT", 3075), ("VERB", 2707)]
+
+
+def test_a_treebank_finds_trees_by_id_or_by_text(write):
+    first = sentence(row(1, "It's"), row(2, "on", 1, "dep"), sent_id="s1")
+    second = sentence(row(1, "It's", 2, "dep"), row(2, "on"), sent_id="s2")
+    bank = conllu.Treebank(conllu.read_sentences(write(first + second, "a.conllu")), {"kind": "CoNLL-U"})
+    one, two, by_text = bank.parse(["It's on", " It's  on", "It's on"], ids=["s1", "s2", "other"])
+    assert (one.heads, two.heads, by_text.heads) == ((0, 1), (2, 0), (0, 1))
+    assert bank.parse(["It's on"]) == [one]
+    with pytest.raises(
+        DataError, match=r"sentence s1: has the text 'It is', its tree is of \"It's on\"; parse the texts"
+    ):
+        bank.parse(["It is"], ids=["s1"])
+    with pytest.raises(DataError, match="sentence x: has no tree: 'It is'; add it to --conllu, or give --parser"):
+        bank.parse(["It is"], ids=["x"])
+    with pytest.raises(DataError, match="sentence x: has no words"):
+        bank.parse([" "], ids=["x"])
+
+
+def test_an_id_that_two_sentences_share_tells_nothing(write):
+    texts = [sentence(row(1, "a")).replace("It's on", text) for text in ("a", "b")]
+    bank = conllu.Treebank(conllu.read_sentences(write("".join(texts), "a.conllu")), {})
+    assert [parse.words for parse in bank.parse(["b", "a"], ids=["s1", "s1"])] == [("a",), ("a",)]
+    with pytest.raises(DataError, match="sentence s1: has no tree: 'c'"):
+        bank.parse(["c"], ids=["s1"])

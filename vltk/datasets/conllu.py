@@ -6,13 +6,14 @@ sentence is its ``# sent_id``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from vltk.datasets._record import read_lines
 from vltk.errors import DataError
-from vltk.types import Parse
+from vltk.types import Parse, Progress
 
 COLUMNS = 10
 
@@ -110,6 +111,70 @@ def _sentence(block: _Block, path: Path) -> ParsedSentence:
         multiword_tokens=block.multiword,
         empty_nodes=block.empty,
     )
+
+
+class Treebank:
+    """The trees of CoNLL-U files, found for given texts; stands where a parser stands.
+
+    A text gets the tree whose ``sent_id`` is its id, if that tree is of this text, or the tree whose ``# text`` is the
+    text; spaces do not count. A ``sent_id`` that several sentences share tells nothing.
+
+    Args:
+        sentences: what the files hold.
+        description: which files, for the record of a store.
+
+    Example:
+        >>> go = Parse(words=("Go", "!"), heads=(0, 1), relations=("root", "punct"))
+        >>> told = {"tags": ("VERB", "PUNCT"), "multiword_tokens": 0, "empty_nodes": 0}
+        >>> sentence = ParsedSentence(id="7", text="Go!", parse=go, **told)
+        >>> Treebank([sentence], {}).parse(["Go !"])[0].heads
+        (0, 1)
+    """
+
+    def __init__(self, sentences: Iterable[ParsedSentence], description: dict[str, Any]) -> None:
+        self.description = description
+        self._by_id: dict[str, ParsedSentence | None] = {}
+        self._by_text: dict[str, Parse] = {}
+        for sentence in sentences:
+            self._by_id[sentence.id] = None if sentence.id in self._by_id else sentence
+            # Of equal texts with unequal trees the first counts; an id tells them apart.
+            self._by_text.setdefault(_without_spaces(sentence.text), sentence.parse)
+
+    def parse(self, texts: Sequence[str], *, ids: Sequence[str] = (), progress: Progress | None = None) -> list[Parse]:
+        """Return the tree of each text.
+
+        Args:
+            texts: sentences.
+            ids: their ids; texts alone are looked up without.
+            progress: called with the number of texts found.
+
+        Raises:
+            DataError: a text without words, or without a tree.
+        """
+        names = list(ids) or [""] * len(texts)
+        found = [self._tree(name, text) for name, text in zip(names, texts, strict=True)]
+        if progress is not None:
+            progress(len(found))
+        return found
+
+    def _tree(self, name: str, text: str) -> Parse:
+        plain = _without_spaces(text)
+        where = f"sentence {name}" if name else f"sentence {text[:40]!r}"
+        if not plain:
+            raise DataError("has no words", where=where, remedy="leave it out, or write its text")
+        own = self._by_id.get(name)
+        if own is not None and _without_spaces(own.text) == plain:
+            return own.parse
+        if (same := self._by_text.get(plain)) is not None:
+            return same
+        if own is not None:
+            problem = f"has the text {text[:40]!r}, its tree is of {own.text[:40]!r}"
+            raise DataError(problem, where=where, remedy="parse the texts of this store")
+        raise DataError(f"has no tree: {text[:60]!r}", where=where, remedy="add it to --conllu, or give --parser")
+
+
+def _without_spaces(text: str) -> str:
+    return "".join(text.split())
 
 
 def is_projective(heads: Sequence[int]) -> bool:

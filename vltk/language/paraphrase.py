@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from vltk.errors import UsageError
 from vltk.language._search import SEARCH, Search
-from vltk.language._translator import BUCKETING, Bucketing, Translator
+from vltk.language._translator import BUCKETING, Bucketing, Translator, named
 from vltk.language.translation import languages_of
 from vltk.types import Progress
 
@@ -129,6 +129,7 @@ class Paraphraser:
         Raises:
             DataError: a sentence without words.
         """
+        named(texts, ids)
         kept: list[list[str]] = [[] for _ in texts]
         for chain in self.chains:
             for number, candidates in enumerate(self._candidates(chain, texts, ids, progress)):
