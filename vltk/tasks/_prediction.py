@@ -141,6 +141,14 @@ class AnsweringTask(ABC):
     def measure(self, split: Split, predictions: Mapping[str, Prediction]) -> list[Measurement]:
         """Return the official figures of predictions by example id."""
 
+    @abstractmethod
+    def counted(self, example: Example, prediction: Prediction, split: Split) -> dict[str, float]:
+        """Return what a prediction counts, 0 to 1, in each figure that is a mean over examples."""
+
+    def cluster(self, example: Example) -> str:
+        """Return the name of what an example shares with those that it depends on: its picture."""
+        return example.image_ids[0]
+
     def describe(self) -> dict[str, Any]:
         """Return what a run folder must keep of the data."""
         return {}

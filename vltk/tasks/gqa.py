@@ -53,7 +53,8 @@ class Questions(ClosedAnswers):
         """
         hits: dict[str, list[bool]] = {}
         for example, prediction in self.paired(split, predictions):
-            hits.setdefault(_kind(example), []).append(prediction.answer == self._right(example))
+            hit = self.counted(example, prediction, split)[self.primary] == 1
+            hits.setdefault(_kind(example), []).append(hit)
         by_kind = [share(f"accuracy of {kind}", found) for kind, found in sorted(hits.items()) if kind]
         everything = share(self.primary, [hit for found in hits.values() for hit in found])
         return [everything, *by_kind, *self._official(predictions)]
@@ -75,6 +76,10 @@ class Questions(ClosedAnswers):
             )
             for name, (value, count) in figures.items()
         ]
+
+    def counted(self, example: Example, prediction: Prediction, split: Split) -> dict[str, float]:
+        """Return whether the answer is the right one."""
+        return {self.primary: float(prediction.answer == self._right(example))}
 
     def _right(self, example: Example) -> str:
         if isinstance(example.target, AnswersTarget):

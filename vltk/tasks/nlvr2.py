@@ -93,9 +93,17 @@ class Statements(AnsweringTask):
     def measure(self, split: Split, predictions: Mapping[str, Prediction]) -> list[Measurement]:
         """Return accuracy, and consistency: the share of sentences that are judged rightly of all their pairs."""
         pairs = list(self.paired(split, predictions))
-        hits = [prediction.answer == self._label(example) for example, prediction in pairs]
+        hits = [self.counted(example, prediction, split)[self.primary] == 1 for example, prediction in pairs]
         groups = group_hits([example.group or example.id for example, _ in pairs], hits)
         return [share(self.primary, hits), share("consistency", list(groups.values()))]
+
+    def counted(self, example: Example, prediction: Prediction, split: Split) -> dict[str, float]:
+        """Return whether the statement is judged rightly."""
+        return {self.primary: float(prediction.answer == self._label(example))}
+
+    def cluster(self, example: Example) -> str:
+        """Return the set of pictures that a statement was written about; its statements share pictures and words."""
+        return example.group.rpartition("-")[0] or example.id
 
 
 def _head(model: nn.Module, setting: Setting) -> Head:

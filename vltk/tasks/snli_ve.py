@@ -58,11 +58,16 @@ class Entailment(ClosedAnswers):
         """Return accuracy over all pairs and over those of each label."""
         hits: dict[str, list[bool]] = {label: [] for label in snli_ve.LABELS}
         for example, prediction in self.paired(split, predictions):
-            scores = self.vocabulary.of_examples([example])[0]
-            right = self.vocabulary.answers[int(scores.argmax())]
-            hits[right].append(prediction.answer == right)
+            hits[self._right(example)].append(self.counted(example, prediction, split)[self.primary] == 1)
         by_label = [share(f"accuracy of {label}", found) for label, found in hits.items() if found]
         return [share("accuracy", [hit for found in hits.values() for hit in found]), *by_label]
+
+    def counted(self, example: Example, prediction: Prediction, split: Split) -> dict[str, float]:
+        """Return whether the label is the right one."""
+        return {self.primary: float(prediction.answer == self._right(example))}
+
+    def _right(self, example: Example) -> str:
+        return self.vocabulary.answers[int(self.vocabulary.of_examples([example])[0].argmax())]
 
 
 def _voted(example: Example) -> Example:

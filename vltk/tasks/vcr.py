@@ -108,13 +108,17 @@ class Choices(AnsweringTask):
 
     def measure(self, split: Split, predictions: Mapping[str, Prediction]) -> list[Measurement]:
         """Return the accuracies of Q to A, of QA to R (after the right answer), and of both at once."""
-        hits = [_hits(prediction, _target(example)) for example, prediction in self.paired(split, predictions)]
-        answers, rationales = np.array(hits).T
-        return [
-            share(self.primary, answers & rationales),
-            share("accuracy of Q to A", answers),
-            share("accuracy of QA to R", rationales),
-        ]
+        counted = [self.counted(*pair, split) for pair in self.paired(split, predictions)]
+        return [share(name, [values[name] == 1 for values in counted]) for name in counted[0]]
+
+    def counted(self, example: Example, prediction: Prediction, split: Split) -> dict[str, float]:
+        """Return whether both are right, and each of them alone."""
+        answered, explained = _hits(prediction, _target(example))
+        return {
+            self.primary: float(answered and explained),
+            "accuracy of Q to A": float(answered),
+            "accuracy of QA to R": float(explained),
+        }
 
 
 def _row(example: Example, special: SpecialTokens, *parts: Sequence[int]) -> Row:

@@ -70,6 +70,10 @@ class Questions(ClosedAnswers):
                 found.append(_mean(f"accuracy of {kind!r}", values[rows], clusters[rows]))
         return found
 
+    def counted(self, example: Example, prediction: Prediction, split: Split) -> dict[str, float]:
+        """Return the official accuracy of one question."""
+        return {self.primary: self._score(example, prediction.answer)}
+
     def _score(self, example: Example, answer: str) -> float:
         if isinstance(example.target, AnswersTarget):
             return float(vqa_scores([answer], [example.target.answers])[0])
