@@ -5,6 +5,7 @@ from vltk.finetuning.initialisation import InitialModel, initial_model
 from vltk.finetuning.run import PreparedFinetuning, prepare_finetuning
 from vltk.finetuning.splits import open_splits
 from vltk.finetuning.validation import PredictionMeasuring, RetrievalMeasuring
+from vltk.finetuning.zero_shot import open_zero_shot
 
 __all__ = [
     "TASK",
@@ -16,5 +17,6 @@ __all__ = [
     "initial_model",
     "open_run",
     "open_splits",
+    "open_zero_shot",
     "prepare_finetuning",
 ]

@@ -13,6 +13,7 @@ from vltk.config import from_dict, to_dict
 from vltk.errors import DataError, UsageError, VltkError
 from vltk.run_folder import WEIGHTS, RunFolder, find_checkpoint, read_about, read_weights
 from vltk.tasks._task import Split, Task
+from vltk.training_run import MADE_WITH, TRAINED_ON, check_stores
 
 TASK = "task.json"
 """The file of a run folder that says which task it was trained for, and what was learnt of its data."""
@@ -51,13 +52,14 @@ def write_task(folder: RunFolder, *, name: str, model: str, options: Any, kept: 
     folder.write_json(TASK, content)
 
 
-def open_run(run: Path, split: Split, *, checkpoint: str = "auto") -> FinetunedTask:
+def open_run(run: Path, split: Split, *, checkpoint: str = "auto", other_features: bool = False) -> FinetunedTask:
     """Rebuild the task of a fine-tuned run with its weights, from its folder alone.
 
     Args:
         run: folder of ``vltk finetune``.
         split: what is to be evaluated.
         checkpoint: "best", "last", or "auto" for the best where there is one.
+        other_features: allow features that were made otherwise than those that the run was trained on.
 
     Raises:
         UsageError: the folder holds no fine-tuned run, or not that checkpoint.
@@ -75,7 +77,7 @@ def open_run(run: Path, split: Split, *, checkpoint: str = "auto") -> FinetunedT
     except (VltkError, KeyError, TypeError, ImportError) as error:
         raise DataError(f"was written by another version ({error})", where=run, remedy="fine-tune again") from error
     task: Task = options.build(size.build(), split, kept=told["kept"])
-    _check_split(size, split)
+    check_split(size, split, about, other_features=other_features)
     try:
         task.module.load_state_dict(read_weights(folder))
     except RuntimeError as error:
@@ -102,8 +104,22 @@ def _class(name: str, package: str) -> Any:
     return importlib.import_module(f"{package}.{name}").Config
 
 
-def _check_split(size: Any, split: Split) -> None:
+def check_split(size: Any, split: Split, about: Mapping[str, Any], *, other_features: bool) -> None:
+    """Make sure that a split was made as what a model was trained on.
+
+    Args:
+        size: of the model.
+        split: what is to be evaluated.
+        about: what the weights say of themselves.
+        other_features: allow another detector or preset; the size must be the same in any case.
+
+    Raises:
+        DataError: it was not.
+    """
     tokenizer = split.examples.metadata.tokenizer
+    trained_on = {name: value for name, value in about.get(TRAINED_ON, {}).items() if name not in MADE_WITH}
+    trained_on = trained_on if other_features else about.get(TRAINED_ON, {})
+    check_stores(trained_on, split.features, tokenizer, where=split.name)
     known = getattr(size, "vocabulary", None)
     if tokenizer is not None and known is not None and tokenizer.vocab_size > known:
         problem = f"was prepared with {tokenizer.vocab_size} word pieces, the model knows {known}"

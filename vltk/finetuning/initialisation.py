@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vltk.errors import DataError, UsageError
 from vltk.models._checkpoints import initialise_from, read_checkpoint
 from vltk.models.uniter import UNITERForPretraining
-from vltk.run_folder import find_checkpoint, read_weights
+from vltk.run_folder import WEIGHTS, find_checkpoint, read_weights
 from vltk.stores.examples import TokenizerDescription
 from vltk.tasks._task import Split
 
@@ -57,7 +57,8 @@ def initial_model(
         return _pretrained(architecture, sizes | dict(needed or {}), init)
     known = {item.name for item in fields(architecture)}
     fitted = replace(architecture, **{name: size for name, size in sizes.items() if name in known})
-    if init is not None and hasattr(fitted, "build_from"):
+    own_run = init is not None and any((init / name / WEIGHTS).is_file() for name in ("", "best", "last"))
+    if init is not None and not own_run and hasattr(fitted, "build_from"):
         started, notes = fitted.build_from(init)
         return InitialModel(model=started, head_weights={}, notes=notes)
     model: nn.Module = fitted.build()

@@ -32,9 +32,10 @@ from vltk.tasks._task import (
     Task,
     TaskConfig,
 )
-from vltk.training_run import Measuring, TrainingRun, compile_layers
+from vltk.training_run import Measuring, TrainingRun, compile_layers, describe_stores
 
 _MODEL = "model."
+_SPECIAL = 2  # tokens that frame a text
 
 
 @dataclass(kw_only=True)
@@ -158,7 +159,9 @@ def prepare_finetuning(
         training=training,
         device=device,
         fresh=fresh,
-        about=about_weights(size, model[0]) | {"task": name},
+        about=about_weights(size, model[0])
+        | {"task": name}
+        | describe_stores([training_split.features], training_split.examples.metadata.tokenizer, data),
         task=built,
         names=(name, model[0]),
         options=options,
@@ -166,12 +169,15 @@ def prepare_finetuning(
 
 
 def _check_texts(split: Split, size: Any, longest: int) -> None:
+    """Make sure that the model has a position for every word piece of examples of one text."""
     positions = getattr(size, "positions", None)
-    if positions is not None and longest + 2 > positions:
-        first = max((sum(len(part.ids) for part in one.tokens) for one in split.examples), default=0)
-        if min(first, longest) + 2 > positions:
-            problem = f"a text of {min(first, longest)} word pieces for a model of {positions} positions"
-            raise UsageError(problem, where=split.name, remedy="lower --max-text-length")
+    if positions is None or longest + _SPECIAL <= positions:
+        return
+    lengths = (len(one.tokens[0].ids) for one in split.examples if len(one.tokens) == 1)
+    found = max((length for length in lengths if length <= longest), default=0) + _SPECIAL
+    if found > positions:
+        problem = f"a text of {found} word pieces for a model of {positions} positions"
+        raise UsageError(problem, where=split.name, remedy="lower --max-text-length")
 
 
 def _speed(model: Any, training: FinetuningConfig) -> None:

@@ -13,10 +13,9 @@ from vltk.stores.chained_examples import ChainedExamples, Examples
 from vltk.stores.examples import ExampleStore
 from vltk.stores.features import FeatureReader
 from vltk.tasks._task import Split
-from vltk.training_run import open_regions
+from vltk.training_run import MADE_WITH, open_regions
 
 _SHOWN = 3
-_SETTINGS = ("detector", "preset", "preset_hash", "weights_hash")
 
 
 def open_splits(data: SplitsConfig) -> tuple[Split, Split | None, dict[str, str]]:
@@ -63,7 +62,7 @@ def check_presets(training: FeatureReader, measured: FeatureReader) -> None:
         DataError: they were not, with what differs.
     """
     ours, theirs = training.metadata, measured.metadata
-    for name in _SETTINGS:
+    for name in MADE_WITH:
         trained, other = getattr(ours, name), getattr(theirs, name)
         if trained != other:
             problem = f"has {name.replace('_', ' ')} {other!r}, the features trained on have {trained!r}"

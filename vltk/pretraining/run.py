@@ -21,7 +21,7 @@ from vltk.objectives.pretraining import Pretraining, build_objectives, objective
 from vltk.optimization import build_optimizer
 from vltk.pretraining.validation import Validation
 from vltk.stores.examples import TokenizerDescription
-from vltk.training_run import TrainingRun, compile_layers
+from vltk.training_run import TrainingRun, compile_layers, describe_stores
 
 
 def undecayed(name: str) -> bool:
@@ -133,7 +133,8 @@ def prepare_run(
         training=training,
         device=device,
         fresh=fresh,
-        about=about_weights(model.encoder.config),
+        about=about_weights(model.encoder.config)
+        | describe_stores([source.features for source in sources], tokenizer, data),
     )
 
 

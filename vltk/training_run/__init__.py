@@ -2,14 +2,18 @@
 
 from vltk.training_run.estimate import MeasuredPlan, estimate_cost, estimate_memory
 from vltk.training_run.run import Measuring, TrainingRun, compile_layers, count_parameters
-from vltk.training_run.stores import open_regions
+from vltk.training_run.stores import MADE_WITH, TRAINED_ON, check_stores, describe_stores, open_regions
 
 __all__ = [
+    "MADE_WITH",
+    "TRAINED_ON",
     "MeasuredPlan",
     "Measuring",
     "TrainingRun",
+    "check_stores",
     "compile_layers",
     "count_parameters",
+    "describe_stores",
     "estimate_cost",
     "estimate_memory",
     "open_regions",
