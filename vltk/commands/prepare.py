@@ -13,8 +13,7 @@ from vltk.errors import DataError
 
 if TYPE_CHECKING:
     from vltk.commands._terminal import Terminal
-    from vltk.language.preparation import Survey
-    from vltk.language.tokenization import Tokenizer
+    from vltk.language.preparation import Survey, TextTokenizer
     from vltk.stores.examples import ExampleMetadata
     from vltk.types import Example
 
@@ -41,7 +40,8 @@ class PrepareConfig:
     out: Path
     """Folder of the example store to write."""
     tokenizer: str
-    """A vocab.txt, a folder with one or with tokenizer.json, or a model of the hub such as bert-base-uncased."""
+    """A vocab.txt, a folder with one or with tokenizer.json, a model of the hub such as bert-base-uncased, or the words
+    of VSE-infinity, SCAN or VSRN: f30k_precomp_vocab.json or .pkl."""
     lower_case: bool | None = None
     """Lower-case texts or not; without it as the tokenizer's own settings or its vocabulary say."""
     features: tuple[Path, ...] = ()
@@ -59,15 +59,9 @@ class PrepareConfig:
 def run(config: PrepareConfig, terminal: Terminal) -> dict[str, object]:
     """Read, check and write; return what was made."""
     from vltk.language.preparation import survey, write_examples
-    from vltk.language.tokenization import load_tokenizer
     from vltk.stores.examples import ExampleStore
 
-    tokenizer = load_tokenizer(
-        config.tokenizer,
-        lower_case=config.lower_case,
-        offline=config.hub.offline,
-        cache_dir=config.hub.cache_dir and config.hub.cache_dir / "hub",
-    )
+    tokenizer = _tokenizer(config)
     with terminal.progress(None, "read") as progress:
         found = survey(_examples(config), progress=progress)
     if not found.examples:
@@ -113,12 +107,26 @@ def run(config: PrepareConfig, terminal: Terminal) -> dict[str, object]:
     }
 
 
+def _tokenizer(config: PrepareConfig) -> TextTokenizer:
+    from vltk.language.tokenization import load_tokenizer
+    from vltk.language.word_vocabulary import is_word_vocabulary, read_word_vocabulary
+
+    if is_word_vocabulary(config.tokenizer):
+        return read_word_vocabulary(Path(config.tokenizer))
+    return load_tokenizer(
+        config.tokenizer,
+        lower_case=config.lower_case,
+        offline=config.hub.offline,
+        cache_dir=config.hub.cache_dir and config.hub.cache_dir / "hub",
+    )
+
+
 def _examples(config: PrepareConfig) -> Iterator[Example]:
     found: Iterator[Example] = config.source.examples()
     return islice(found, config.limit)
 
 
-def _metadata(config: PrepareConfig, tokenizer: Tokenizer, *, without: int) -> ExampleMetadata:
+def _metadata(config: PrepareConfig, tokenizer: TextTokenizer, *, without: int) -> ExampleMetadata:
     import vltk
     from vltk.language.preparation import source_hashes
     from vltk.stores.examples import ExampleMetadata

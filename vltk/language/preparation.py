@@ -7,14 +7,27 @@ from collections import Counter
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from vltk.errors import DataError
-from vltk.language.tokenization import Tokenizer
-from vltk.stores.examples import ExampleMetadata, ExampleStore
+from vltk.stores.examples import ExampleMetadata, ExampleStore, TokenizerDescription
 from vltk.types import Example, Progress
 
 _CHUNK = 1 << 20
 _SHOWN = 5
+
+
+class TextTokenizer(Protocol):
+    """What turns texts into ids: word pieces, or a vocabulary of whole words."""
+
+    special_ids: dict[str, int]
+    lower_case: bool
+
+    def tokenised(self, example: Example) -> Example:
+        """Return the example with the ids of each of its texts."""
+
+    def description(self) -> TokenizerDescription:
+        """Return what a store records about it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +98,7 @@ def write_examples(
     examples: Iterable[Example],
     path: Path,
     metadata: ExampleMetadata,
-    tokenizer: Tokenizer,
+    tokenizer: TextTokenizer,
     *,
     without: Container[str] = (),
     overwrite: bool = False,

@@ -17,6 +17,9 @@ MARK = object()
 _PLAIN_KEYS = (str, int, float, bytes, complex, bool, type(None), np.generic)
 # What an honest file copies stands in it once; a file that copies one memo again and again would fill the memory.
 _COPY_ALLOWANCE = 4096
+# Classes of plain attributes, which become dicts: options, and the vocabularies of VSE++, SCAN and VSRN.
+_DICTS = frozenset({"argparse.Namespace", "vocab.Vocabulary", "__main__.Vocabulary"})
+
 # numpy reads far more than a type out of such a text: shapes, fields, Python literals.
 _DTYPE = re.compile(r"[<>=|]?([biufc]\d{1,2}|[SU]\d{1,9}|O8?|\?)", re.ASCII)
 
@@ -315,7 +318,7 @@ class Machine:
 
     def reconstructor(self, kind: Any, base: Any, state: Any) -> dict[str, Any]:
         names = [part.name if isinstance(part, Name) else "" for part in (kind, base)]
-        if names != ["argparse.Namespace", "builtins.object"] or state is not None:
+        if names[0] not in _DICTS or names[1] != "builtins.object" or state is not None:
             self.refuse(f"rebuilds an object of class {names[0] or type(kind).__name__}")
         return {}
 
@@ -346,7 +349,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "numpy.array": Machine.object_array,
     "_codecs.encode": Machine.encode,
     "collections.OrderedDict": Machine.ordered,
-    "argparse.Namespace": Machine.namespace,
+    **dict.fromkeys(_DICTS, Machine.namespace),
     "copyreg._reconstructor": Machine.reconstructor,
     "builtins.set": lambda machine, items=(): set(machine.members(items)),
     "builtins.frozenset": lambda machine, items=(): frozenset(machine.members(items)),

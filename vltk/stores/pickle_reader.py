@@ -23,7 +23,8 @@ def read_pickle(source: Path | bytes, *, where: str) -> Any:
     """Build what a pickle describes out of plain containers and numpy arrays; run nothing.
 
     Dict, list, tuple, set, frozenset, text, bytes, numbers, None, OrderedDict, numpy arrays (of objects too), scalars
-    and dtypes are built; an ``argparse.Namespace`` becomes a dict. Byte strings of Python 2 become texts (latin-1).
+    and dtypes are built; an ``argparse.Namespace`` and the ``vocab.Vocabulary`` of VSE++ become dicts. Byte strings of
+    Python 2 become texts (latin-1).
 
     Args:
         source: the file, or its content.
