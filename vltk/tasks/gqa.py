@@ -13,6 +13,7 @@ from vltk.datasets import gqa
 from vltk.metrics.accuracy import gqa_figures
 from vltk.tasks._prediction import share
 from vltk.tasks._questions import ClosedAnswers, QuestionConfig
+from vltk.tasks._submission import JSONList, Submission
 from vltk.tasks._task import Split
 from vltk.tasks._vocabulary import AnswerVocabulary
 from vltk.types import AnswersTarget, Example, Measurement, Prediction
@@ -30,6 +31,18 @@ class Source:
     def examples(self) -> Iterator[Example]:
         """Yield one example for each question."""
         return gqa.read_examples(self.questions, balanced=self.balanced)
+
+
+_RESULTS = JSONList(id_key="questionId", answer_key="prediction")
+SUBMISSION = Submission(
+    server="EvalAI's GQA challenge",
+    name="gqa_{split}_{method}_predictions.json",
+    lines=_RESULTS.lines,
+    read=_RESULTS.read,
+    fault=_RESULTS.fault,
+    sizes={"testdev_balanced": 12_578},
+)
+"""Every question of the split; the server wants all questions of its submission file."""
 
 
 class Questions(ClosedAnswers):

@@ -19,6 +19,7 @@ from vltk.models._heads import AlignmentHead, Head, PairAttentionHead, PairHead,
 from vltk.objectives.classification import binary_cross_entropy
 from vltk.objectives.masked import cross_entropy
 from vltk.tasks._prediction import AnsweringTask, PredictionModule, Row, one_text, share, size_of, top
+from vltk.tasks._submission import Submission, csv_line, read_csv_rows
 from vltk.tasks._task import Split
 from vltk.types import Batch, Example, LabelTarget, Losses, Measurement, Prediction
 
@@ -36,6 +37,36 @@ class Source:
     def examples(self) -> Iterator[Example]:
         """Yield one example for each statement and picture pair."""
         return nlvr2.read_examples(self.annotations)
+
+
+def _lines(predictions: Sequence[Prediction]) -> Iterator[str]:
+    return (csv_line((one.id, one.answer)) for one in predictions)
+
+
+def _read(path: Path) -> Iterator[Prediction]:
+    for where, cells in read_csv_rows(path):
+        # The official program compares without regard to case.
+        answer = cells[-1].strip().capitalize()
+        if len(cells) != 2 or answer not in ANSWERS:
+            problem = f"is {','.join(cells)!r:.60}, expected an identifier and True or False"
+            raise DataError(problem, where=where, remedy="write identifier,True")
+        yield Prediction(id=cells[0].strip(), answer=answer)
+
+
+def _fault(prediction: Prediction) -> str | None:
+    wrong = prediction.answer not in ANSWERS
+    return f"has the answer {prediction.answer!r:.40}, expected True or False" if wrong else None
+
+
+SUBMISSION = Submission(
+    server="the authors of NLVR2 (a file for test-P, one for test-U)",
+    name="{split}.csv",
+    lines=_lines,
+    read=_read,
+    fault=_fault,
+    sizes={"train": 86_373, "dev": 6_982, "test1": 6_967, "test2": 6_970},
+)
+"""Identifier and answer of each statement, without a header."""
 
 
 class Statements(AnsweringTask):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vltk.batching import SpecialTokens
 from vltk.datasets import phraseloceval, refcoco
 from vltk.datasets._box import clip_box
+from vltk.datasets._record import Record
 from vltk.errors import DataError
 from vltk.metrics.grounding import HIT, is_found, overlaps
 from vltk.mixture import Exclusion
@@ -23,6 +24,7 @@ from vltk.models._heads import RegionHead
 from vltk.objectives.classification import region_cross_entropy, region_ranking
 from vltk.tasks._prediction import AnsweringTask, PredictionModule, Row, one_text, share, size_of
 from vltk.tasks._source import Layout, read_one
+from vltk.tasks._submission import JSONList, Submission
 from vltk.tasks._task import Split
 from vltk.types import Batch, BoxTarget, Example, Losses, Measurement, Prediction, RegionFeatures
 
@@ -54,6 +56,41 @@ class Source:
         """Yield one example for each sentence."""
         return read_one(self, LAYOUTS)
 
+
+def _sides(answer: str) -> list[float]:
+    x1, y1, x2, y2 = map(float, json.loads(answer))
+    return [x1, y1, round(x2 - x1, 3), round(y2 - y1, 3)]
+
+
+def _corners(record: Record, key: str) -> str:
+    x, y, width, height = record.box(key)
+    return json.dumps([x, y, x + width, y + height])
+
+
+def _fault(prediction: Prediction) -> str | None:
+    try:
+        x1, y1, x2, y2 = read_box(prediction)[0].tolist()
+    except DataError as error:
+        return error.problem
+    return None if x2 > x1 and y2 > y1 else f"has the empty box {prediction.answer:.60}"
+
+
+_RESULTS = JSONList(id_key="sent_id", answer_key="pred_box", to_answer=_sides, from_answer=_corners)
+SUBMISSION = Submission(
+    server="no server: the result file that the RefCOCO programs write",
+    name="{split}_{method}.json",
+    lines=_RESULTS.lines,
+    read=_RESULTS.read,
+    fault=_fault,
+    sizes={
+        "refcoco_testA": 5_657,
+        "refcoco_testB": 5_095,
+        "refcoco+_testA": 5_726,
+        "refcoco+_testB": 4_889,
+        "refcocog_test": 9_602,
+    },
+)
+"""The box x, y, w, h of each sentence, in pixels."""
 
 PLAIN = "accuracy by plain overlap"
 

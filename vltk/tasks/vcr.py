@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vltk.batching import SpecialTokens
@@ -18,7 +19,9 @@ from vltk.errors import DataError
 from vltk.metrics.accuracy import vcr_hits
 from vltk.models._heads import ChoiceHead
 from vltk.objectives.masked import cross_entropy
+from vltk.tasks._object_tokens import ObjectTokens
 from vltk.tasks._prediction import AnsweringTask, PredictionModule, Row, pieces_of, share, size_of
+from vltk.tasks._submission import Submission, choice_probabilities, csv_line, read_csv_rows
 from vltk.tasks._task import Split
 from vltk.types import Batch, ChoiceTarget, Example, Losses, Measurement, Prediction
 
@@ -39,6 +42,68 @@ class Source:
         return vcr.read_examples(self.annotations, pictures=self.pictures, references=self.references)
 
 
+_GROUPS = ("answer", *(f"rationale_conditioned_on_a{place}" for place in range(vcr.CHOICES)))
+_HEADER = ("annot_id", *(f"{group}_{place}" for group in _GROUPS for place in range(vcr.CHOICES)))
+
+
+def _lines(predictions: Sequence[Prediction]) -> Iterator[str]:
+    yield csv_line(_HEADER)
+    # The server's example is in the order of the numbers in the ids.
+    for one in sorted(predictions, key=_number):
+        scores = np.zeros(0) if one.scores is None else one.scores
+        yield csv_line((one.id, *(f"{value:.8f}" for value in choice_probabilities(scores, vcr.CHOICES))))
+
+
+def _number(prediction: Prediction) -> int:
+    digits = prediction.id.rpartition("-")[2]
+    return int(digits) if digits.isdecimal() else 0
+
+
+def _read(path: Path) -> Iterator[Prediction]:
+    rows = read_csv_rows(path)
+    where, header = next(rows, (str(path), []))
+    if tuple(header) != _HEADER:
+        problem = f"begins with {','.join(header)!r:.60}, expected {','.join(_HEADER[:2])}, ... {_HEADER[-1]}"
+        raise DataError(problem, where=where, remedy="write the columns of the server's example")
+    for where, cells in rows:
+        try:
+            scores = np.array([float(cell) for cell in cells[1:]], np.float32)
+        except ValueError:
+            scores = np.zeros(0, np.float32)
+        if len(cells) != len(_HEADER) or not np.isfinite(scores).all() or not scores.size:
+            raise DataError(
+                f"is {','.join(cells)!r:.60}, expected an id and 20 numbers", where=where, remedy="predict again"
+            )
+        # The scores that these are the probabilities of.
+        yield _chosen(cells[0], np.log(scores.clip(1e-30)) if scores.min() >= 0 else scores)
+
+
+def _chosen(name: str, scores: NDArray[np.float32]) -> Prediction:
+    """Return answer and rationale with the highest scores, of eight scores or of twenty."""
+    answer = int(scores[: vcr.CHOICES].argmax())
+    start = (1 + (answer if len(scores) > 2 * vcr.CHOICES else 0)) * vcr.CHOICES
+    rationale = int(scores[start : start + vcr.CHOICES].argmax())
+    return Prediction(id=name, answer=f"{answer},{rationale}", scores=scores)
+
+
+def _fault(prediction: Prediction) -> str | None:
+    count = 0 if prediction.scores is None else prediction.scores.size
+    wanted = len(_HEADER) - 1
+    problem = f"has {count} scores, the server wants {wanted}: four answers, four rationales of each"
+    return problem if count != wanted else None
+
+
+SUBMISSION = Submission(
+    server="the VCR leaderboard",
+    name="vcr_{split}_{method}.csv",
+    lines=_lines,
+    read=_read,
+    fault=_fault,
+    sizes={"train": 212_923, "val": 26_534, "test": 25_263},
+)
+"""A probability of each answer, and of each rationale after each of the four answers."""
+
+
 class Choices(AnsweringTask):
     """Chooses an answer, and a rationale for the right answer (UNITER, section 4.1 and A.2).
 
@@ -48,13 +113,16 @@ class Choices(AnsweringTask):
     Args:
         model: the encoder.
         every_rationale: ask every answer for a rationale even where the right one is known.
+        objects: tokens in the place of references to objects; None leaves them as words.
     """
 
     primary = "accuracy of Q to AR"
     targets_known: ClassVar[tuple[type, ...]] = (ChoiceTarget,)
 
-    def __init__(self, model: nn.Module, *, every_rationale: bool) -> None:
-        self.every_rationale = every_rationale
+    def __init__(self, model: nn.Module, *, every_rationale: bool, objects: ObjectTokens | None = None) -> None:
+        self.every_rationale, self.objects = every_rationale, objects
+        if objects is not None:
+            objects.extend(model)
         super().__init__(PredictionModule(model, ChoiceHead(hidden=size_of(model).hidden), self.loss))
 
     def rows(self, example: Example, special: SpecialTokens) -> list[Row]:
@@ -62,7 +130,7 @@ class Choices(AnsweringTask):
 
         The published segments: start and question 0, answer 2 with the separators around it, rationale 3 with those.
         """
-        question, *choices = pieces_of(example)
+        question, *choices = pieces_of(example) if self.objects is None else self.objects.pieces(example)
         if len(choices) != 2 * vcr.CHOICES:
             problem = f"example {example.id} has {len(choices)} answers and rationales, expected {2 * vcr.CHOICES}"
             raise DataError(problem, remedy="prepare it with --task vcr")
@@ -87,6 +155,10 @@ class Choices(AnsweringTask):
             right += [int(place == target.rationale) if known else -1 for place in choices]
         return right
 
+    def describe(self) -> dict[str, Any]:
+        """Return the objects that have tokens."""
+        return {} if self.objects is None else self.objects.describe()
+
     def loss(self, scores: Tensor, batch: Batch, generator: torch.Generator) -> Losses:
         """Return the losses of [B, 2] logits."""
         asked = batch.targets["right"] >= 0
@@ -99,11 +171,7 @@ class Choices(AnsweringTask):
             count = len(list(rows))
             kept = scores[place : place + count, 1].cpu().numpy().astype(np.float32)
             place += count
-            answer = int(kept[: vcr.CHOICES].argmax())
-            premise = answer if count > 2 * vcr.CHOICES else 0
-            start = (1 + premise) * vcr.CHOICES
-            rationale = int(kept[start : start + vcr.CHOICES].argmax())
-            found.append(Prediction(id=name, answer=f"{answer},{rationale}", scores=kept))
+            found.append(_chosen(name, kept))
         return found
 
     def measure(self, split: Split, predictions: Mapping[str, Prediction]) -> list[Measurement]:
@@ -157,6 +225,8 @@ class Config:
 
     every_rationale: bool = False
     """Score the rationales of wrong answers too where the right one is known (20 rows a question, not 8)."""
+    object_tokens: bool = False
+    """Read a token of its own in the place of each reference to an object, as published; prepared words otherwise."""
 
     def model_sizes(self) -> dict[str, int]:
         """Return what the task demands of the model's size: segments for answer and rationale."""
@@ -164,4 +234,7 @@ class Config:
 
     def build(self, model: nn.Module, split: Split, *, kept: Mapping[str, Any] | None = None) -> Choices:
         """Make the task around an encoder."""
-        return Choices(model, every_rationale=self.every_rationale)
+        objects = None
+        if self.object_tokens:
+            objects = ObjectTokens.learnt(split) if kept is None else ObjectTokens.of(kept)
+        return Choices(model, every_rationale=self.every_rationale, objects=objects)

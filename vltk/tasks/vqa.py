@@ -16,6 +16,7 @@ from vltk.errors import UsageError
 from vltk.metrics.accuracy import vqa_scores
 from vltk.metrics.significance import mean_interval
 from vltk.tasks._questions import ClosedAnswers, QuestionConfig
+from vltk.tasks._submission import JSONList, Submission
 from vltk.tasks._task import Split
 from vltk.types import AnswersTarget, Example, Measurement, Prediction
 
@@ -51,6 +52,18 @@ class Source:
             )
         if self.visual_genome is not None:
             yield from visual_genome.read_examples(self.visual_genome)
+
+
+_RESULTS = JSONList(id_key="question_id", answer_key="answer", whole_ids=True)
+SUBMISSION = Submission(
+    server="EvalAI's VQA challenge",
+    name="vqa_OpenEnded_mscoco_{split}_{method}_results.json",
+    lines=_RESULTS.lines,
+    read=_RESULTS.read,
+    fault=_RESULTS.fault,
+    sizes={"train2014": 443_757, "val2014": 214_354, "test-dev2015": 107_394, "test2015": 447_793},
+)
+"""Every question of the split; the server wants all of test2015 for test-standard as well as for test-dev."""
 
 
 class Questions(ClosedAnswers):
