@@ -27,6 +27,7 @@ LEVELS = [
     {"trainer", "evaluator", "rerank", "isd"},
     {"training_run"},
     {"pretraining", "finetuning"},
+    {"evaluation"},
     {"reporting"},
     {"commands"},
     {"cli"},

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from vltk.config import WriteConfig, argument, listed_in, listing
+from vltk.config import WriteConfig, argument, listed_in
 from vltk.errors import UsageError
 
 if TYPE_CHECKING:
     from vltk.commands._terminal import Terminal
+    from vltk.tasks._submission import Submission
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,19 +48,17 @@ class SubmitConfig:
 def run(config: SubmitConfig, terminal: Terminal) -> dict[str, object]:
     """Check the predictions, write the file and return what it is."""
     from vltk.datasets.answers import read_answers
-    from vltk.run_folder.predictions import PREDICTIONS
+    from vltk.evaluation.prediction_files import read_prediction_file, server_of
     from vltk.stores.examples import ExampleStore
     from vltk.stores.whole_files import new_path
-    from vltk.tasks._submission import read_any
 
-    submission = _submission(config.task)
-    source = config.predictions / PREDICTIONS if config.predictions.is_dir() else config.predictions
-    predictions = read_any(source, submission)
+    submission = server_of(config.task)
+    predictions = read_prediction_file(config.predictions, task=config.task)
     wanted = ExampleStore.open(config.examples).ids()
     vocabulary = None if config.answers is None else frozenset(read_answers(config.answers))
     split = config.server_split
     submission.check(predictions, wanted, where=str(config.examples), split=split, answers=vocabulary)
-    content = submission.text(predictions, wanted, where=str(source))
+    content = submission.text(predictions, wanted, where=str(config.predictions))
     path = _path(config, submission)
     if not config.write.dry_run:
         with new_path(path, overwrite=config.write.overwrite) as fresh:
@@ -75,19 +73,7 @@ def run(config: SubmitConfig, terminal: Terminal) -> dict[str, object]:
     }
 
 
-def _submission(task: str) -> Any:
-    found = getattr(importlib.import_module(f"vltk.tasks.{task}"), "SUBMISSION", None)
-    if found is None:
-        named = [name for name in listing("vltk.tasks") if _has_server(name)]
-        raise UsageError(f"{task} has no test server", where="--task", remedy=f"tasks with one: {', '.join(named)}")
-    return found
-
-
-def _has_server(task: str) -> bool:
-    return hasattr(importlib.import_module(f"vltk.tasks.{task}"), "SUBMISSION")
-
-
-def _path(config: SubmitConfig, submission: Any) -> Path:
+def _path(config: SubmitConfig, submission: Submission) -> Path:
     """Return the file to write, which has the suffix that the server takes."""
     suffix = Path(submission.name).suffix
     if config.out.suffix == suffix:
@@ -95,5 +81,4 @@ def _path(config: SubmitConfig, submission: Any) -> Path:
     if config.out.suffix and not config.out.is_dir():
         problem = f"{config.out.name} does not end in {suffix}"
         raise UsageError(problem, where="--out", remedy=f"the server takes {suffix} files")
-    name: str = submission.name.format(split=config.server_split or config.examples.stem, method=config.method)
-    return config.out / name
+    return config.out / submission.name.format(split=config.server_split or config.examples.stem, method=config.method)
