@@ -167,7 +167,7 @@ def damage(folder: Path, what: str) -> None:
         ("number", "m.npy: is not the file that its card describes"),
         ("cut", "m.npy: is no whole npy file"),
         ("pickle", "m.npy: is no whole npy file"),
-        ("no numbers", "m.npy: is not there; a matrix is NAME.npy beside NAME.json"),
+        ("no numbers", "m.npy: is not there; it is NAME.npy beside NAME.json"),
         ("no card", "m.json: there is no such card"),
         ("no JSON", "m.json: cannot be read"),
         ("key", "m.json: has the key 'text'; did you mean texts"),

@@ -13,8 +13,6 @@ can be gone on from.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vltk.errors import DataError, UsageError, did_you_mean
+from vltk.errors import DataError, UsageError
+from vltk.stores._array_card import array_files, as_json, check_digest, read_array, read_card, sha256_of, write_card
 from vltk.stores.score_matrix import ScoreMatrix
 
 FORMAT = "vltk-scores-1"
@@ -40,9 +39,9 @@ def read_scores(path: Path) -> ScoreMatrix:
     Raises:
         DataError: a file is missing, damaged or of another kind, the two do not fit, or scores are missing.
     """
-    array_path, card_path = score_files(path)
+    array_path, card_path = array_files(path)
     card = _read_card(card_path)
-    matrix = _checked(card, _read_array(array_path), array_path)
+    matrix = _checked(card, read_array(array_path), array_path)
     _check_content(matrix, card, array_path)
     return matrix
 
@@ -88,7 +87,7 @@ class ScoreFile:
         resume: bool = True,
         overwrite: bool = False,
     ) -> None:
-        self.path, self.card_path = score_files(path)
+        self.path, self.card_path = array_files(path)
         self.card = _card_of(like)
         if overwrite:
             self.card_path.unlink(missing_ok=True)
@@ -101,7 +100,7 @@ class ScoreFile:
             raise UsageError(f"is there without its card {self.card_path.name}", where=self.path, remedy=remedy)
         if not (begun and self.path.exists()):
             self._begin(like.scores.shape, dtype)
-        self.scores = _read_array(self.path, mode="r+")
+        self.scores = read_array(self.path, mode="r+")
         _checked(self.card, self.scores, self.path)
 
     def _compare(self, *, resume: bool) -> None:
@@ -118,7 +117,7 @@ class ScoreFile:
 
     def _begin(self, shape: tuple[int, ...], dtype: Any) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._write_card()
+        write_card(self.card_path, self.card)
         # Under its own name the file is never seen before it is full of NaN.
         fresh = self.path.with_name(f".{self.path.name}.new")
         scores = np.lib.format.open_memmap(fresh, mode="w+", dtype=dtype, shape=shape)
@@ -141,23 +140,12 @@ class ScoreFile:
         """Say that everything that was asked for is there."""
         self.flush()
         matrix = _checked(self.card, self.scores, self.path)
-        self.card |= {"pairs": matrix.pairs(), "sha256": _sha256(self.path)}
-        self._write_card()
+        self.card |= {"pairs": matrix.pairs(), "sha256": sha256_of(self.path)}
+        write_card(self.card_path, self.card)
 
     def matrix(self) -> ScoreMatrix:
         """Return what is there."""
         return _checked(self.card, self.scores, self.path)
-
-    def _write_card(self) -> None:
-        fresh = self.card_path.with_name(f".{self.card_path.name}.new")
-        fresh.write_text(json.dumps(self.card) + "\n", "utf-8")
-        fresh.replace(self.card_path)
-
-
-def score_files(path: Path) -> tuple[Path, Path]:
-    """Return the two files of a matrix, numbers and card."""
-    stem = path.name.removesuffix(".npy").removesuffix(".json")
-    return path.with_name(f"{stem}.npy"), path.with_name(f"{stem}.json")
 
 
 # -- reading --------------------------------------------------------------------------------------------------------
@@ -165,42 +153,11 @@ def score_files(path: Path) -> tuple[Path, Path]:
 
 def _card_of(matrix: ScoreMatrix) -> dict[str, Any]:
     ids = {"texts": list(matrix.text_ids), "images": list(matrix.image_ids), "image_of": list(matrix.image_of)}
-    # As JSON gives it back, so that a resumed file compares equal.
-    provenance = json.loads(json.dumps(dict(matrix.provenance), default=str))
-    return {"format": FORMAT, **ids, "provenance": provenance}
+    return {"format": FORMAT, **ids, "provenance": as_json(matrix.provenance)}
 
 
 def _read_card(path: Path) -> dict[str, Any]:
-    try:
-        card = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        problem = "there is no such card of a score matrix"
-        raise DataError(problem, where=path, remedy="a matrix is NAME.npy beside NAME.json") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"cannot be read ({error})", where=path, remedy="expected the card of a matrix") from error
-    if not isinstance(card, dict) or card.get("format") != FORMAT:
-        found = card.get("format") if isinstance(card, dict) else type(card).__name__
-        raise DataError(f"says the format {found!r:.40}, expected {FORMAT!r}", where=path, remedy="give a score matrix")
-    for key in card:
-        if key not in _KEYS:
-            raise DataError(f"has the key {key!r:.40}", where=path, remedy=did_you_mean(key, _KEYS))
-    for key in ("texts", "images", "image_of"):
-        ids = card.get(key)
-        if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
-            raise DataError(f"{key} is {ids!r:.40}, expected a list of texts", where=path, remedy="list the ids")
-    if not isinstance(card.get("provenance", {}), dict):
-        raise DataError("provenance is no JSON object", where=path, remedy="say what made the scores")
-    return card
-
-
-def _read_array(path: Path, *, mode: Any = "r") -> np.memmap[Any, Any]:
-    try:
-        return np.lib.format.open_memmap(path, mode=mode)
-    except FileNotFoundError as error:
-        raise DataError("is not there", where=path, remedy="a matrix is NAME.npy beside NAME.json") from error
-    except (OSError, ValueError, EOFError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise DataError(f"is no whole npy file ({reason})", where=path, remedy="compute or copy it again") from error
+    return read_card(path, form=FORMAT, keys=_KEYS, lists=("texts", "images", "image_of"))
 
 
 def _checked(card: Mapping[str, Any], array: NDArray[Any], path: Path) -> ScoreMatrix:
@@ -215,9 +172,7 @@ def _checked(card: Mapping[str, Any], array: NDArray[Any], path: Path) -> ScoreM
 
 
 def _check_content(matrix: ScoreMatrix, card: Mapping[str, Any], path: Path) -> None:
-    digest = card.get("sha256")
-    if digest is not None and digest != _sha256(path):
-        raise DataError("is not the file that its card describes", where=path, remedy="compute or copy it again")
+    check_digest(path, card)
     found, wanted = matrix.pairs(), card.get("pairs", matrix.scores.size)
     if found != wanted:
         row, column = (int(place) for place in np.argwhere(np.isnan(matrix.scores))[0]) if found < wanted else (0, 0)
@@ -226,8 +181,3 @@ def _check_content(matrix: ScoreMatrix, card: Mapping[str, Any], path: Path) -> 
             pair = f"text {matrix.text_ids[row]!r} against image {matrix.image_ids[column]!r}"
             problem = f"{problem}, the first that is NaN is of {pair}"
         raise DataError(problem, where=path, remedy="let the command that computes it end, or compute it again")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
