@@ -42,7 +42,7 @@ class PretrainConfig:
     """Which model."""
     architecture: Any = chosen_by("model", package="vltk.models", attribute="Config")
     init: Path | None = None
-    """Start from these weights: a run, a file of vltk convert, a published UNITER, or a BERT."""
+    """Start from these weights: uniter-tiny (comes with vltk), a run, a file of vltk convert, a UNITER, or a BERT."""
     seed: int = 0
     """Seed of everything random."""
     resume: Literal["auto", "must", "never"] = option("auto", incidental=True)

@@ -23,6 +23,9 @@ from vltk.models._published import modern_name
 from vltk.run_folder import STATE, WEIGHTS, file_sha256, find_checkpoint, read_about
 from vltk.run_folder.checkpoint import write_weights
 
+SHIPPED = Path(__file__).parent
+"""Where the weights lie that come with vltk; they are known by their names, e.g. uniter-tiny."""
+
 _FOLDER = (WEIGHTS, "pytorch_model.bin", "model.bin")
 _OTHER = "other."  # what our files call weights that pre-training does not know, e.g. a fine-tuned head
 
@@ -79,7 +82,7 @@ def read_checkpoint(kind: type[Loadable], path: Path, *, heads: int | None = Non
 
     Args:
         kind: class of the model, e.g. UNITERForPretraining.
-        path: a file (.safetensors, .pt, .bin) or a folder with one.
+        path: a file (.safetensors, .pt, .bin), a folder with one, or the name of weights that come with vltk.
         heads: number of attention heads, where nothing tells it.
 
     Raises:
@@ -106,14 +109,23 @@ def read_checkpoint(kind: type[Loadable], path: Path, *, heads: int | None = Non
 def _file_of(path: Path) -> Path:
     folder = find_checkpoint(path)
     if folder is None:
-        if path.is_file():
-            return path
-        raise DataError("is not there", where=path, remedy="name a checkpoint file or the folder of one")
+        return _one_file(path)
     for inner in (folder, folder / "best", folder / "last"):
         for name in _FOLDER:
             if (inner / name).is_file():
                 return inner / name
     raise DataError(f"holds none of {', '.join(_FOLDER)}", where=path, remedy="name the checkpoint file itself")
+
+
+def _one_file(path: Path) -> Path:
+    if path.is_file():
+        return path
+    shipped = {file.stem: file for file in sorted(SHIPPED.glob("*.safetensors"))}
+    if str(path) in shipped:
+        return shipped[str(path)]
+    known = ", ".join(shipped)
+    remedy = f"name a checkpoint file, the folder of one, or weights that come with vltk ({known})"
+    raise DataError("is not there", where=path, remedy=remedy)
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
@@ -244,7 +256,7 @@ def initialise_from(model: nn.Module, path: Path) -> list[str]:
     found = read_checkpoint(cast(type[Loadable], type(model)), path, heads=size.heads)
     here, there = asdict(size), asdict(found.config)
     grown = [name for name in ("types", "vocabulary") if here[name] > there[name]]
-    ignored = {"dropout", *grown}
+    ignored = {"dropout", "initial_deviation", *grown}
     ignored |= {"region_dim"} if "regions" in found.missing else set()
     ignored |= {"region_classes"} if "region classification" in found.missing else set()
     wrong = [
