@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from vltk.stores.features import FeatureMetadata
 
 
-def build_extractor(config: ExtractFeaturesConfig, given: dict[str, GivenBoxes] | None) -> Extractor:
+def build_extractor(config: ExtractFeaturesConfig, given: Mapping[str, GivenBoxes] | None) -> Extractor:
     """Load the network that the options ask for.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Give an example store paraphrases and dependency trees."""
+"""Give texts paraphrases and dependency trees, and pictures augmented views."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vltk.commands._stopping import stoppable
+from vltk.commands.extract_features import DetectorConfig
 from vltk.config import DeviceConfig, HubConfig, WriteConfig, option
 from vltk.errors import DataError, UsageError, VltkError
 
@@ -72,6 +73,21 @@ class ParsesConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ViewsConfig:
+    """Views of pictures and regions, instead of paraphrases and trees."""
+
+    images: Path | None = None
+    """Folder with the pictures that --features describes."""
+    features: Path | None = None
+    """Feature store with the regions of the originals."""
+    view: tuple[str, ...] = ()
+    """flip, flip-vertical, rotate-90, -180, -270 (boxes turn along); roi-flip, roi-rotate-90, -180, -270,
+    roi-jitter-0.8, -1.2 or any scale (boxes stay); repeatable. Without it those of SSRP: flip and all roi views."""
+    dtype: Literal["float16", "float32"] = "float16"
+    """Type of the stored features."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class BatchesConfig:
     """How the work is divided; it bounds memory."""
 
@@ -81,18 +97,20 @@ class BatchesConfig:
     """Sentences that are translated together."""
     longest_sentence: int = 400
     """Texts of more pieces get no paraphrase, texts of more words no tree."""
+    batch_size: int = option(1, incidental=True)
+    """Views of equal size that go through the detector together."""
     chunk_size: int = option(256, incidental=True)
-    """Examples that are committed together; a crash loses no more."""
+    """Examples or views that are committed together; a crash loses no more."""
     resume: Literal["auto", "must", "never"] = option("auto", incidental=True)
     """Whether work that was begun at --out goes on; must and never refuse the other case."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """Give the texts of an example store paraphrases (back-translation) and dependency trees.
+    """Give the texts of an example store paraphrases and dependency trees, or pictures and regions augmented views.
 
     The same command resumes where a crash, a kill or Ctrl-C stopped it. Texts keep their word pieces; paraphrases get
-    theirs, and each tree knows the word of every piece.
+    theirs, and each tree knows the word of every piece. Views stand in a feature store under IMAGE@VIEW.
 
     Examples:
         $ vltk augment --examples coco.lmdb --out coco-ssrp.lmdb --pivot en-de --pivot en-ru --translator wmt19
@@ -100,19 +118,22 @@ class AugmentConfig:
         $ vltk augment --examples world.lmdb --out world-trees.lmdb --conllu world/conllu/train.conllu
         $ vltk augment --examples coco.lmdb --out coco-sampled.lmdb --pivot en-de --translator facebook/wmt19-en-de
               --translator facebook/wmt19-de-en --sampling --top-k 10 --candidates 4 --per-pivot 2 --dry-run
+        $ vltk augment --images coco/val2014 --features coco.lmdb --weights vg.safetensors --out coco-views.lmdb
     """
 
-    examples: Path
-    """Example store to read."""
+    examples: Path | None = None
+    """Example store to read; not with --images."""
     out: Path
-    """Example store to write."""
+    """Store to write."""
     paraphrases: ParaphrasesConfig = field(default_factory=ParaphrasesConfig)
     parses: ParsesConfig = field(default_factory=ParsesConfig)
+    views: ViewsConfig = field(default_factory=ViewsConfig)
+    detector: DetectorConfig = field(default_factory=DetectorConfig)
     batches: BatchesConfig = field(default_factory=BatchesConfig)
     tokenizer: str | None = option(None, incidental=True)
     """The tokenizer that made the store's word pieces, if its recorded name is no file or hub id at hand."""
     limit: int | None = None
-    """Take only the first N examples."""
+    """Take only the first N examples or pictures."""
     seed: int = 0
     """Seed of sampling."""
     device: DeviceConfig = field(default_factory=DeviceConfig)
@@ -122,11 +143,15 @@ class AugmentConfig:
 
 def run(config: AugmentConfig, terminal: Terminal) -> dict[str, object]:
     """Augment, and return what is in the new store."""
+    _check(config)
+    if config.views.images is not None:
+        from vltk.commands._views import make_views
+
+        return make_views(config, terminal)
     from vltk.language.augmentation import Augmentation, augment_examples
     from vltk.stores.examples import ExampleStore
 
-    _check(config)
-    store = ExampleStore.open(config.examples)
+    store = ExampleStore.open(_examples(config))
     augmentation = Augmentation(
         paraphraser=_paraphraser(config), parser=_parser(config), tokenizer=_tokenizer(config, store)
     )
@@ -154,17 +179,31 @@ def run(config: AugmentConfig, terminal: Terminal) -> dict[str, object]:
 
 
 def _check(config: AugmentConfig) -> None:
+    texts = bool(config.paraphrases.pivot or config.parses.parser or config.parses.conllu)
+    if (config.examples is None) == (config.views.images is None):
+        problem = "give one of them"
+        raise UsageError(problem, where="--examples, --images", remedy="--examples for texts, --images for views")
+    if config.views.images is not None and texts:
+        raise UsageError(
+            "goes with --examples", where="--pivot, --parser, --conllu", remedy="make the views by themselves"
+        )
     if config.parses.parser is not None and config.parses.conllu:
         raise UsageError("give one of them", where="--parser, --conllu", remedy="leave one out")
-    if not (config.paraphrases.pivot or config.parses.parser or config.parses.conllu):
+    if config.examples is not None and not texts:
         raise UsageError("nothing to do", where="vltk augment", remedy="give --pivot, --parser or --conllu")
-    if config.out.resolve() == config.examples.resolve():
+    if config.out.resolve() in [path.resolve() for path in (config.examples, config.views.features) if path]:
         raise UsageError("is the store that is read", where="--out", remedy="write another one")
     begun = (config.out / "data.mdb").exists()
     if config.batches.resume == "must" and not begun:
         raise UsageError("nothing was begun there", where=config.out, remedy="leave out --resume must")
     if config.batches.resume == "never" and begun and not config.write.overwrite:
         raise UsageError("work was begun there", where=config.out, remedy="use another --out, or --overwrite")
+
+
+def _examples(config: AugmentConfig) -> Path:
+    if config.examples is None:
+        raise UsageError("is missing", where="--examples", remedy="give the example store to read")
+    return config.examples
 
 
 def _paraphraser(config: AugmentConfig) -> Paraphraser | None:
@@ -251,10 +290,10 @@ def _tokenizer(config: AugmentConfig, store: ExampleStore) -> Tokenizer | None:
         if config.tokenizer is not None:
             raise
         problem = f"its word pieces are those of {recorded.name!r}, which is not at hand ({error.problem})"
-        raise UsageError(problem, where=config.examples, remedy="name the vocabulary with --tokenizer") from error
+        raise UsageError(problem, where=store.path, remedy="name the vocabulary with --tokenizer") from error
     if tokenizer.description().vocab_sha256 != recorded.vocab_sha256:
         problem = f"its word pieces are those of {recorded.name!r}, not of {tokenizer.name!r}"
-        raise DataError(problem, where=config.examples, remedy="name the vocabulary with --tokenizer")
+        raise DataError(problem, where=store.path, remedy="name the vocabulary with --tokenizer")
     return tokenizer
 
 
