@@ -1,5 +1,6 @@
 """What a pre-trained UNITER has learnt of the drawn world, on scenes that it never saw, beside exact bounds.
 
+    python benchmarks/uniter_learning.py uniter-tiny --scenes 600
     python benchmarks/uniter_learning.py RUN/last --scenes 600
 
 Masked colour and shape words, with the right and with another scene's picture; matched against mismatched pairs that
@@ -25,30 +26,18 @@ from vltk.detection.presets import find_preset
 from vltk.detection.region_extractors import DEMO_WEIGHTS, DetectedRegions
 from vltk.detection.weights import load_detector
 from vltk.language.tokenization import Tokenizer, load_tokenizer
-from vltk.models.uniter import UNITERConfig, UNITERForPretraining
-from vltk.run_folder import read_weights
+from vltk.models._checkpoints import read_checkpoint
+from vltk.models.uniter import UNITERForPretraining
 from vltk.types import Batch, RegionFeatures
 
 VOCABULARY = Path(__file__).resolve().parents[1] / "vltk" / "datasets" / "scene_vocabulary.txt"
 SEED = 424_242
 
 
-def load(path: Path, heads: int) -> UNITERForPretraining:
-    state = {name.removeprefix("model."): tensor for name, tensor in read_weights(path).items()}
-    config = UNITERConfig(
-        vocabulary=len(state["encoder.text_embedding.word.weight"]),
-        hidden=state["encoder.pooler.bias"].shape[0],
-        layers=len({name.split(".")[2] for name in state if name.startswith("encoder.layers.")}),
-        heads=heads,
-        intermediate=state["encoder.layers.0.expand.bias"].shape[0],
-        positions=len(state["encoder.text_embedding.position.weight"]),
-        types=len(state["encoder.text_embedding.segment.weight"]),
-        region_dim=state["feature_bias"].shape[0],
-        region_classes=len(state["region_classifier.3.bias"]),
-        dropout=0.0,
-    )
-    model = config.build_for_pretraining().eval()
-    model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+def load(path: Path, heads: int | None = None) -> UNITERForPretraining:
+    found = read_checkpoint(UNITERForPretraining, path, heads=heads)
+    model: UNITERForPretraining = found.config.build_for_pretraining().eval()
+    model.load_state_dict(found.weights)
     return model
 
 
@@ -196,7 +185,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--scenes", type=int, default=600)
-    parser.add_argument("--heads", type=int, default=4)
+    parser.add_argument("--heads", type=int, default=None)
     parser.add_argument("--min-score", type=float, default=None)
     options = parser.parse_args()
     print(json.dumps(measure(load(options.checkpoint, options.heads), options.scenes, options.min_score), indent=2))
