@@ -9,6 +9,7 @@ from typing import Any
 from vltk.config.training import ReadingConfig
 from vltk.errors import DataError
 from vltk.mixture import JoinedFeatures
+from vltk.stores.absent_features import AbsentFeatures
 from vltk.stores.examples import TokenizerDescription
 from vltk.stores.features import ChainedFeatures, FeatureReader, FeatureStore
 
@@ -23,13 +24,15 @@ def open_regions(paths: Sequence[Path], reading: ReadingConfig, inputs: dict[str
     """Open feature stores as one, choose the regions of each picture, and put the given ones before them.
 
     Args:
-        paths: stores of one detector and preset, one after the other.
+        paths: stores of one detector and preset, one after the other; without any, asking for a picture is an error.
         reading: which regions are kept, and which come first.
         inputs: gets the content hash of every store that is opened.
 
     Raises:
         DataError: a store is missing or damaged, or the stores were made differently.
     """
+    if not (paths or reading.first_features):
+        return AbsentFeatures()
     stores = [FeatureStore.open(path) for path in paths]
     inputs |= {f"features {store.path.name}": store.content_hash for store in stores}
     chosen: FeatureReader = stores[0] if len(stores) == 1 else ChainedFeatures(stores)
