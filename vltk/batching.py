@@ -143,18 +143,29 @@ def collate_texts(
     )
 
 
-def collate_regions(ids: Sequence[str], regions: Sequence[RegionFeatures], *, half: bool = False) -> Batch:
-    """Pad regions alone; the batch has no texts. The arguments are those of :func:`collate`.
+def collate_regions(
+    ids: Sequence[str], regions: Sequence[RegionFeatures], *, half: bool = False, located: bool = True
+) -> Batch:
+    """Pad regions alone; the batch has no texts.
+
+    Args:
+        ids: as for :func:`collate`.
+        regions: as there.
+        half: as there.
+        located: the model asks where regions are. Without, locations are zeros, and pictures need no boxes (SCAN).
 
     Raises:
-        DataError: two pictures differ in feature size.
+        DataError: two pictures differ in feature size, or one has no boxes where they are asked for.
     """
     sizes = {len(picture.features.T): picture.image_id for picture in regions}
     if len(sizes) > 1:
         problem = " and ".join(f"{size} (image {image})" for size, image in sorted(sizes.items()))
         raise DataError(f"features of different sizes in one batch: {problem}", remedy="use stores of one detector")
     features, region_mask = _stack([picture.features for picture in regions], half=half)
-    locations, _ = _stack([picture.location() for picture in regions])
+    if located:
+        locations, _ = _stack([picture.location() for picture in regions])
+    else:
+        locations = torch.zeros(*region_mask.shape, 7)
     return Batch(
         ids=tuple(ids),
         input_ids=torch.zeros(len(regions), 0, dtype=torch.long),

@@ -34,6 +34,7 @@ class PairSource:
         max_text_length: pairs with longer texts are left out (published: 60; VCR 220).
         excluded: pictures that must not be seen, e.g. an :class:`~vltk.mixture.Exclusion`.
         layout: which texts are read, a key of :data:`~vltk.mixture.LAYOUTS`.
+        located: whether the model asks where regions are; without, pictures need no boxes.
         progress: told how many examples were looked at.
 
     Raises:
@@ -49,8 +50,10 @@ class PairSource:
         max_text_length: int = 60,
         excluded: Container[str] = frozenset(),
         layout: str = "caption",
+        located: bool = True,
         progress: Progress | None = None,
     ) -> None:
+        self.located = located
         self.name, self.examples, self.features, self.layout = name, examples, features, LAYOUTS[layout]
         self.special = special_tokens(examples)
         self._read(max_text_length, excluded, progress)
@@ -149,7 +152,7 @@ class PairSource:
         return self._laid([self.features.get(self.image_ids[image]) for image in images])
 
     def _laid(self, pictures: Sequence[RegionFeatures]) -> Batch:
-        batch = collate_regions([picture.image_id for picture in pictures], pictures, half=True)
+        batch = collate_regions([picture.image_id for picture in pictures], pictures, half=True, located=self.located)
         check_finite(batch, pictures, self.name)
         return batch
 

@@ -192,15 +192,17 @@ class DualTraining(nn.Module):
         model: Any = self.model
         phase = self._phase(batch)
         hardest = phase.hardest if objective == PAIRS else objective == HARDEST
-        if self.training and getattr(model, "trunk", None) is not None:
-            model.trunk.train_stages(phase.fixed_stages)
+        trunk = getattr(model, "trunk", None)
+        if self.training and trunk is not None:
+            trunk.train_stages(phase.fixed_stages)
         augmentation = self.augmentation if self.training else None
         if augmentation is not None:
             batch = augmentation.corrupt(batch, generator)
-        drops_grids = augmentation is not None and augmentation.regions
+        drops_grids = augmentation is not None and augmentation.regions and trunk is not None
+        images = model.embed_images(batch, generator) if drops_grids else model.embed_images(batch)
         same = batch.targets.get("image")
         losses = hinge_loss(
-            model.embed_images(batch, generator if drops_grids else None),
+            images,
             model.embed_texts(batch),
             margin=self.margin,
             hardest=hardest,

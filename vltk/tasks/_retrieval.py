@@ -119,7 +119,13 @@ class Retrieval:
         self, split: Split, training: TrainingConfig, seed: int, *, max_text_length: int
     ) -> RankingPlan | InBatchPlan:
         """Return the order of a training run."""
-        source = PairSource(split.name, split.examples, split.features, max_text_length=max_text_length)
+        source = PairSource(
+            split.name,
+            split.examples,
+            split.features,
+            max_text_length=max_text_length,
+            located=self.family == "joint",
+        )
         settings = {"micro_batches": training.micro_batches, "seed": seed}
         if self.family == "dual":
             return InBatchPlan(source, pairs=self.config.pairs, **settings)
@@ -140,6 +146,6 @@ class Retrieval:
     def image_batch(self, split: Split, image_ids: Sequence[str]) -> Batch:
         """Read the regions of pictures."""
         pictures = [split.features.get(image_id) for image_id in image_ids]
-        batch = collate_regions(image_ids, pictures, half=True)
+        batch = collate_regions(image_ids, pictures, half=True, located=self.family == "joint")
         check_finite(batch, pictures, split.name)
         return batch
