@@ -148,6 +148,11 @@ class ScoreFile:
         return _checked(self.card, self.scores, self.path)
 
 
+def score_files(path: Path) -> tuple[Path, Path]:
+    """Return the two files of a matrix, numbers and card, from either or from their common name."""
+    return array_files(path)
+
+
 # -- reading --------------------------------------------------------------------------------------------------------
 
 

@@ -95,6 +95,16 @@ class ScoreMatrix:
             name=self.name,
         )
 
+    def of_images(self, image_ids: Sequence[str]) -> ScoreMatrix:
+        """Return the scores of some images and of the texts that belong to them.
+
+        Raises:
+            DataError: an image that the matrix does not have.
+        """
+        kept = set(image_ids)
+        texts = [text for text, image in zip(self.text_ids, self.image_of, strict=True) if image in kept]
+        return self.take(texts, image_ids)
+
     def _places(self, what: str, ids: Sequence[str]) -> NDArray[np.int64]:
         known = {name: place for place, name in enumerate(self.text_ids if what == "text" else self.image_ids)}
         unknown = [name for name in ids if name not in known]

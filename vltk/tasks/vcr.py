@@ -75,10 +75,10 @@ def _read(path: Path) -> Iterator[Prediction]:
                 f"is {','.join(cells)!r:.60}, expected an id and 20 numbers", where=where, remedy="predict again"
             )
         # The scores that these are the probabilities of.
-        yield _chosen(cells[0], np.log(scores.clip(1e-30)) if scores.min() >= 0 else scores)
+        yield chosen(cells[0], np.log(scores.clip(1e-30)) if scores.min() >= 0 else scores)
 
 
-def _chosen(name: str, scores: NDArray[np.float32]) -> Prediction:
+def chosen(name: str, scores: NDArray[np.float32]) -> Prediction:
     """Return answer and rationale with the highest scores, of eight scores or of twenty."""
     answer = int(scores[: vcr.CHOICES].argmax())
     start = (1 + (answer if len(scores) > 2 * vcr.CHOICES else 0)) * vcr.CHOICES
@@ -171,7 +171,7 @@ class Choices(AnsweringTask):
             count = len(list(rows))
             kept = scores[place : place + count, 1].cpu().numpy().astype(np.float32)
             place += count
-            found.append(_chosen(name, kept))
+            found.append(chosen(name, kept))
         return found
 
     def measure(self, split: Split, predictions: Mapping[str, Prediction]) -> list[Measurement]:
