@@ -65,6 +65,24 @@ def test_a_fine_tuned_head_and_longer_tables_survive(tmp_path: Path, capsys: pyt
     assert equal(torch.load(tmp_path / "again.pt", weights_only=True), kept)
 
 
+def test_half_the_bytes_start_a_model_of_whole_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save(model().published_state(), tmp_path / "uniter.pt")
+    convert(tmp_path / "uniter.pt", tmp_path / "half.safetensors", "--heads", "2", "--half", capsys=capsys)
+    kept = load_file(tmp_path / "half.safetensors")
+    assert {tensor.dtype for tensor in kept.values()} == {torch.float16}
+    started = model(seed=1)
+    initialise_from(started, tmp_path / "half.safetensors")
+    assert equal(started.state_dict(), {key: tensor.half().float() for key, tensor in model().state_dict().items()})
+
+
+def test_larger_random_weights_are_larger_and_no_other_size(tmp_path: Path) -> None:
+    wide = replace(SIZE, initial_deviation=0.2).build_for_pretraining()
+    assert wide.matching.weight.std() > 5 * model().matching.weight.std()
+    assert float(wide.encoder.layers[0].expand.weight.std()) == pytest.approx(0.2, rel=0.15)
+    save_file({name: tensor.contiguous() for name, tensor in wide.state_dict().items()}, tmp_path / "wide.safetensors")
+    assert initialise_from(model(), tmp_path / "wide.safetensors") == []
+
+
 @pytest.mark.parametrize("form", ["folder", "bare model", "old bin"])
 def test_a_model_starts_from_a_bert(tmp_path: Path, form: str) -> None:
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ class ConvertUniterConfig:
         $ vltk convert uniter uniter-base.pt uniter-base.safetensors
         $ vltk convert uniter runs/uniter uniter-mine.pt
         $ vltk convert uniter bert-base-cased/ start.safetensors
+        $ vltk convert uniter runs/uniter uniter-mine.safetensors --half
     """
 
     source: Path = argument()
@@ -35,6 +36,8 @@ class ConvertUniterConfig:
     """The file to write: NAME.safetensors for vltk, NAME.pt for the authors' code."""
     heads: int | None = None
     """Number of attention heads, where nothing tells it; one for every 64 dimensions otherwise."""
+    half: bool = False
+    """Store the weights as float16, half the bytes; what starts from them computes in float32 all the same."""
     write: WriteConfig = field(default_factory=WriteConfig)
 
 
@@ -62,6 +65,8 @@ def run_uniter(config: ConvertUniterConfig, terminal: Terminal) -> dict[str, obj
     }
     if found.missing:
         terminal.say(f"{found.path} has no {', '.join(found.missing)}; --init begins these parts anew")
+    if config.half:
+        found = replace(found, weights={name: tensor.half() for name, tensor in found.weights.items()})
     if not config.write.dry_run:
         summary["out_layout"] = save_checkpoint_file(found, config.out)
     return summary
