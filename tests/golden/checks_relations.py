@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from tests.golden.case import Case
-from tests.golden.checks_uniter import batch_of, build, compare, mask_of, tensors, under
+from tests.golden.checks_uniter import batch_of, build, compare, tensors, under
 from vltk.batching import SpecialTokens
 from vltk.metrics.isd import Reading, compress, isda, relations
 from vltk.models.uniter import UNITER
+from vltk.objectives.ranking import RELATION_WEIGHT, Ranking
 from vltk.objectives.relations import IAIS, annealed, words_of
 from vltk.types import Batch
 
@@ -79,20 +80,6 @@ def encoder_of(case: Case, values: dict[str, Tensor]) -> tuple[UNITER, Tensor, T
     return encoder, *(state[f"rank_output.{name}"].requires_grad_() for name in ("weight", "bias"))
 
 
-def spread(batch: Batch, values: dict[str, Tensor]) -> Batch:
-    """Repeat the side that one of the hard-negative cases has once."""
-    count = len(values["in.attn_masks"])
-    sides = {name: getattr(batch, name) for name in ("input_ids", "regions", "locations")}
-    repeated = {name: side.expand(count, *side.shape[1:]) if len(side) == 1 else side for name, side in sides.items()}
-    return replace(
-        batch,
-        ids=tuple(str(row) for row in range(count)),
-        text_mask=mask_of(values["in.txt_lens"], batch.input_ids.shape[1]),
-        region_mask=mask_of(values["in.num_bbs"], batch.regions.shape[1]),
-        **repeated,
-    )
-
-
 def positives(case: Case, encoder: UNITER, batch: Batch, rows: slice) -> tuple[Tensor, Tensor]:
     """Return the pooled states of a batch, and the published IAIS loss of its matched rows."""
     alignment, anchors = parts_of(case.name)
@@ -132,21 +119,29 @@ def check_hard_negatives(case: Case) -> None:
     """One matched pair, the hardest of its negatives, and the weights that the published trainer gives to the terms."""
     values = tensors(case)
     encoder, weight, bias = encoder_of(case, values)
-    batch = spread(batch_of(values), values)
-    pooled, relation = positives(case, encoder, batch, slice(1))
-    scores = nn.functional.linear(pooled, weight, bias)
-    compare(case, scores, values["out.all_scores"])
-    hard = scores[1:, 0].topk(len(values["out.rank_loss_sorted"])).values
-    hinges = (0.2 + hard.sigmoid() - scores[0].sigmoid()).clamp(min=0)
-    compare(case, hinges.sort(descending=True).values, values["out.rank_loss_sorted"])
-    compare(case, relation, values["out.iais_loss"])
+    alignment, (anchor,) = parts_of(case.name)
+    iais, hard = IAIS(alignment=alignment), len(values["out.rank_loss_sorted"])
     settings = case.entry["params"]
-    share = IAIS().weight(settings["global_step"], settings["num_train_steps"])
-    compare(case, torch.tensor(share), values["out.lambda"])
-    loss = hinges.mean() / settings["train_batch_size"] + share * relation
+    share = torch.tensor(iais.weight(settings["global_step"], settings["num_train_steps"]))
+    compare(case, share, values["out.lambda"])
+    ranking = Ranking(encoder, hard=hard, iais=iais, special=SPECIAL).eval()
+    ranking.head.load_state_dict({"weight": weight.detach(), "bias": bias.detach()})
+    batch = batch_of(values)
+    # The side that stands once has its length repeated for every pair.
+    sides = {
+        "text_mask": batch.text_mask[: len(batch.input_ids)],
+        "region_mask": batch.region_mask[: len(batch.regions)],
+    }
+    batch = replace(batch, **sides, targets={RELATION_WEIGHT: share})
+    assert iais.anchors_of("text" if len(batch.input_ids) == 1 else "image") == (anchor,)
+    losses = ranking("hard", batch, torch.Generator())
+    *hinges, relation = losses.values.split(1)
+    compare(case, hard * torch.cat(hinges).sort(descending=True).values, values["out.rank_loss_sorted"])
+    compare(case, relation[0], share * values["out.iais_loss"])
+    loss = torch.cat(hinges).sum() / settings["train_batch_size"] + relation[0]
     compare(case, loss, values["out.loss"])
     loss.backward()
-    compare_encoder_gradients(case, encoder, weight, under("grad.", values))
+    compare_encoder_gradients(case, encoder, ranking.head.weight, under("grad.", values))
 
 
 READINGS = {

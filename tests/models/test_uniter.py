@@ -94,6 +94,18 @@ def test_the_first_state_alone_is_the_same(layers: int) -> None:
     torch.testing.assert_close(model.encode_pooled(*given), model(padded).pooled)
 
 
+@pytest.mark.parametrize("layer", [0, -1])
+@pytest.mark.parametrize("rows", [slice(1), slice(None, None, 2), slice(None)])
+def test_scores_of_some_pairs_beside_the_first_state_are_the_same(layer: int, rows: slice) -> None:
+    torch.manual_seed(1)
+    model, padded = replace(TINY, layers=3).build().eval(), batch()
+    given = (model.embed_text(padded), padded.text_mask, model.embed_regions(padded), padded.region_mask)
+    pooled, scores = model.encode_pooled_and_scores(*given, layer=layer, rows=rows)
+    expected = model(padded, attention_scores=[layer])
+    torch.testing.assert_close(pooled, expected.pooled)
+    torch.testing.assert_close(scores, expected.attention_scores[layer % 3][rows])
+
+
 def test_published_layout_round_trips_and_reads_old_names() -> None:
     torch.manual_seed(0)
     model = TINY.build_for_pretraining()

@@ -10,7 +10,7 @@ from vltk.errors import StoppedEarlyError
 from vltk.isd.encoder import LoadedEncoder
 from vltk.isd.measurement import Line, Procedure, measure
 from vltk.isd.survey import Survey
-from vltk.run_folder.folder import write_whole
+from vltk.stores.whole_files import write_whole
 from vltk.types import Progress
 
 EXAMPLES = "examples.jsonl"

@@ -65,6 +65,14 @@ class SelfAttention(nn.Module):
             context = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
         return self.output(context.transpose(1, 2).flatten(2)), scores
 
+    def scores(self, states: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the [B, heads, N, N] scores of :meth:`forward` alone; the arguments are the same."""
+        hidden = states.shape[-1]
+        both = F.linear(states, self.qkv.weight[: 2 * hidden], self.qkv.bias[: 2 * hidden])
+        query, key = both.view(*states.shape[:2], 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+        scores: Tensor = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
+        return scores if mask is None else scores.masked_fill(~mask, -torch.inf)
+
 
 class TransformerLayer(nn.Module):
     """One post-norm Transformer layer of BERT: attention, residual, norm, GELU feed-forward, residual, norm.

@@ -254,12 +254,42 @@ class UNITER(PublishedLayout):
             regions: as there.
             region_mask: as there.
         """
+        return self._shortened(text, text_mask, regions, region_mask, None, slice(0))[0]
+
+    def encode_pooled_and_scores(
+        self, text: Tensor, text_mask: Tensor, regions: Tensor, region_mask: Tensor, *, layer: int, rows: slice
+    ) -> tuple[Tensor, Tensor]:
+        """Return what :meth:`encode_pooled` gives, and the attention scores of some pairs in one layer.
+
+        The scores of :meth:`encode` cost the fused attention of all pairs and the short last layer; these do not.
+
+        Args:
+            text: as in :meth:`encode`.
+            text_mask: as there.
+            regions: as there.
+            region_mask: as there.
+            layer: counted from 0 or from the end with -1.
+            rows: which pairs.
+
+        Returns:
+            [B, H], and [pairs, heads, T + R, T + R].
+        """
+        place = layer_place(layer, len(self.layers))
+        return self._shortened(text, text_mask, regions, region_mask, place, rows)
+
+    def _shortened(
+        self, text: Tensor, text_mask: Tensor, regions: Tensor, region_mask: Tensor, place: int | None, rows: slice
+    ) -> tuple[Tensor, Tensor]:
         compact = _Compact(text_mask, region_mask)
-        states = compact.pack(text, regions)
-        for index, layer in enumerate(self.layers, 1):
-            states, _ = layer(states, compact.attention_mask, queries=1 if index == len(self.layers) else None)
+        states, mask = compact.pack(text, regions), compact.attention_mask
+        scores = states.new_zeros(0)
+        for index, layer in enumerate(self.layers):
+            if index == place:
+                found = layer.attention.scores(states[rows], mask if mask is None else mask[rows])  # type: ignore[operator,union-attr]
+                scores = compact.unpack_scores(found, rows)
+            states, _ = layer(states, mask, queries=1 if index == len(self.layers) - 1 else None)
         pooled: Tensor = torch.tanh(self.pooler(states[:, 0]))
-        return pooled
+        return pooled, scores
 
 
 class _Compact:
@@ -285,13 +315,14 @@ class _Compact:
         full = full.scatter(1, index, states * self.kept.unsqueeze(-1))
         return full[:, : self.text_length], full[:, self.text_length :]
 
-    def unpack_scores(self, scores: Tensor) -> Tensor:
+    def unpack_scores(self, scores: Tensor, rows: slice = slice(None)) -> Tensor:
         """Scatter [B, heads, N, N] back to [B, heads, T + R, T + R], minus infinity in columns of padding."""
         batch, heads, length, _ = scores.shape
-        columns = self.order[:, None, None, :].expand(-1, heads, length, -1)
-        wide = scores.new_full((batch, heads, length, self.full_length), -torch.inf).scatter(3, columns, scores)
-        rows = self.order[:, None, :, None].expand(-1, heads, -1, self.full_length)
-        return scores.new_full((batch, heads, self.full_length, self.full_length), -torch.inf).scatter(2, rows, wide)
+        order, full = self.order[rows], self.full_length
+        columns = order[:, None, None, :].expand(-1, heads, length, -1)
+        wide = scores.new_full((batch, heads, length, full), -torch.inf).scatter(3, columns, scores)
+        places = order[:, None, :, None].expand(-1, heads, -1, full)
+        return scores.new_full((batch, heads, full, full), -torch.inf).scatter(2, places, wide)
 
 
 class UNITERForPretraining(PublishedLayout):

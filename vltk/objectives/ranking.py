@@ -161,9 +161,9 @@ class Ranking(nn.Module):
     def _random(self, batch: Batch) -> Losses:
         size = int(batch.targets["group"])
         pairs = self._embedded(batch, None)
-        pooled, scores = self._encoded(pairs, None)
-        hinges = ranking_hinges(self.match_scores(pooled).view(-1, size), margin=self.margin)
         matched = slice(None, None, size)
+        pooled, scores = self._encoded(pairs, None, matched)
+        hinges = ranking_hinges(self.match_scores(pooled).view(-1, size), margin=self.margin)
         relations = self._relations(scores, batch, matched, batch.region_mask[matched], None)
         # Divided by the count of hinges, the relation losses are a mean over the matched pairs.
         return Losses(values=torch.cat([hinges.flatten(), relations * (size - 1)]), count=hinges.numel())
@@ -173,7 +173,7 @@ class Ranking(nn.Module):
         last = int(batch.text_mask[-1].sum()) if half == "image" and self.gather == "official" else None
         mined = self._mined(batch, last)
         pairs = self._embedded(_rows(batch, torch.cat([mined.new_zeros(1), mined])), last).take(slice(None))
-        pooled, scores = self._encoded(pairs, half)
+        pooled, scores = self._encoded(pairs, half, slice(1))
         hinges = ranking_hinges(self.match_scores(pooled).view(1, -1), margin=self.margin).flatten()
         relations = self._relations(scores, batch, slice(1), pairs.region_mask[:1], half)
         # Both halves of a matched pair are summed and divided by the number of pairs, as published: one of them counts.
@@ -206,15 +206,20 @@ class Ranking(nn.Module):
             region_mask = region_mask.expand(count, -1)
         return Candidates(text=text, text_mask=batch.text_mask, regions=regions, region_mask=region_mask)
 
-    def _encoded(self, pairs: Candidates, half: Half | None) -> tuple[Tensor, Tensor | None]:
-        """Return the pooled states, and the attention scores where relations are to be aligned."""
+    def _encoded(self, pairs: Candidates, half: Half | None, matched: slice) -> tuple[Tensor, Tensor | None]:
+        """Return the pooled states, and the attention scores of matched pairs where relations are to be aligned."""
         sides = (pairs.text, pairs.text_mask, pairs.regions, pairs.region_mask)
+        recomputes = getattr(self.model, "recomputes_activations", False)
         if self.iais is None or not self.iais.anchors_of(half):
-            recomputes = getattr(self.model, "recomputes_activations", False)
             return (self.encode(*sides).pooled if recomputes else self.encode_pooled(*sides)), None
+        if hasattr(self.model, "encode_pooled_and_scores") and not recomputes:
+            found: tuple[Tensor, Tensor] = self.encoder.encode_pooled_and_scores(
+                *sides, layer=self.iais.layer, rows=matched
+            )
+            return found
         output: EncoderOutput = self.encode(*sides, attention_scores=(self.iais.layer,))
         (scores,) = output.attention_scores.values()
-        return output.pooled, scores
+        return output.pooled, scores[matched]
 
     def _relations(
         self, scores: Tensor | None, batch: Batch, matched: slice, region_mask: Tensor, half: Half | None
@@ -223,7 +228,7 @@ class Ranking(nn.Module):
         if self.iais is None or self.special is None or scores is None:
             return batch.locations.new_zeros(0)
         words = words_of(batch, self.special)[matched, : scores.shape[-1] - region_mask.shape[1]]
-        losses = self.iais.losses(scores[matched], words, region_mask, anchors=self.iais.anchors_of(half))
+        losses = self.iais.losses(scores, words, region_mask, anchors=self.iais.anchors_of(half))
         return losses * batch.targets[RELATION_WEIGHT]
 
 
