@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from vltk.cli import main
 from vltk.errors import DataError, UsageError
 from vltk.metrics.retrieval import fold_figures
 from vltk.metrics.significance import mcnemar
-from vltk.run_folder.comparison import MCNEMAR, PERMUTATION, SEEDS, compare
-from vltk.run_folder.outcomes import OUTCOMES, Outcomes, Series, write_outcomes
+from vltk.run_folder.comparison import MCNEMAR, PERMUTATION, SEEDS, compare, summarise
+from vltk.run_folder.outcomes import Outcomes, Series
 
 IMAGES, CAPTIONS = 60, 3
 PICTURES = [f"image {n}" for n in range(IMAGES)]
@@ -143,23 +140,14 @@ def test_items_of_one_side_alone_are_named() -> None:
         compare([answers([1])], [])
 
 
-def test_the_command_prints_a_table_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name, seed in (("a1", 1), ("a2", 2), ("b1", 3), ("b2", 4)):
-        (tmp_path / name).mkdir()
-        write_outcomes(tmp_path / name / OUTCOMES, retrieval(seed))
-    a1, a2, b1, b2 = (str(tmp_path / name) for name in ("a1", "a2", "b1", "b2"))
-    assert main(["compare", a1, str(tmp_path / "b1" / "results.json")]) == 0
-    shown = capsys.readouterr().out
-    assert "p_holm" in shown
-    assert "rsum" in shown
-    assert main(["compare", a1, a2, "vs", b1, b2, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["first"] == [a1, a2]
-    assert {row["test"] for row in found["differences"]} == {SEEDS}
-    assert found["protocol"] == {"folds": 1, "ties": "against"}
-
-
-@pytest.mark.parametrize("words", [["x"], ["x", "y", "z"], ["x", "vs"], ["vs", "x"], ["x", "vs", "y", "vs", "z"]])
-def test_two_sides_are_needed(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["compare", *words]) == 2
-    assert "give two evaluations, or runs of one system, vs, runs of the other" in capsys.readouterr().err
+def test_seeds_of_one_recipe_get_means_with_students_interval() -> None:
+    runs = [retrieval(seed) for seed in range(3)]
+    found = summarise(runs)
+    values = [by_metric(run, run)["rsum"].first for run in runs]
+    assert (found["rsum"].mean, found["rsum"].runs) == (pytest.approx(np.mean(values)), 3)
+    reach = 4.3027 * np.std(values, ddof=1) / 3**0.5
+    assert found["rsum"].interval_95 == pytest.approx((np.mean(values) - reach, np.mean(values) + reach), rel=1e-4)
+    with pytest.raises(UsageError, match="there is no evaluation to summarise"):
+        summarise([])
+    with pytest.raises(DataError, match="the split is abc in one and x in the other"):
+        summarise([runs[0], replace(runs[1], split="x")])

@@ -25,8 +25,6 @@ from vltk.types import Example, Prediction
 # From the README of the reference material: overall, then per answer type, in percent with two digits.
 VQA = {
     "valid_all_yes": {"accuracy": 20.79, "other": 1.05, "yes/no": 61.88, "number": 0.2},
-    "valid_most_frequent_answer": {"accuracy": 96.72, "other": 93.5, "yes/no": 100.0, "number": 96.78},
-    "valid_annotator_1": {"accuracy": 87.28, "other": 77.44, "yes/no": 97.26, "number": 87.54},
     "valid_surface_variants": {"accuracy": 73.12, "other": 81.37, "yes/no": 63.54, "number": 74.14},
 }
 

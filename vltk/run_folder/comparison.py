@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from vltk.errors import DataError, UsageError
 from vltk.metrics.retrieval import DIRECTIONS, RECALLS
 from vltk.metrics.significance import (
+    SeedSummary,
     bootstrap_means,
     cluster_sums,
     holm,
@@ -114,21 +115,24 @@ def compare(first: Sequence[Outcomes], second: Sequence[Outcomes], *, seed: int 
     runs = [*first, *second]
     for other in runs[1:]:
         _check_same(runs[0], other)
-    numbers: dict[str, int] = {}
-    for series in runs[0].series.values():
-        for cluster in series.clusters or series.ids:
-            numbers.setdefault(cluster, len(numbers))
-    metrics: dict[str, list[_Block]] = {}
-    for name, series in runs[0].series.items():
-        ours, theirs = ([one.series[name] for one in side] for side in (first, second))
-        metrics |= _metrics_of(name, series, ours, theirs, numbers)
-    # The sum of recalls is the one figure that both directions make together.
-    names = [f"{way}_r{k}" for way in DIRECTIONS for k in RECALLS]
-    if metrics.keys() >= set(names):
-        metrics["rsum"] = [block for name in names for block in metrics[name]]
-    found = [_difference(name, blocks, len(numbers), seed) for name, blocks in metrics.items()]
+    metrics, clusters = _blocks_of(first, second)
+    found = [_difference(name, blocks, clusters, seed) for name, blocks in metrics.items()]
     corrected = holm({one.metric: one.p for one in found})
     return [replace(one, p_holm=corrected[one.metric]) for one in found]
+
+
+def summarise(runs: Sequence[Outcomes]) -> dict[str, SeedSummary]:
+    """Return mean and 95 % interval of every metric over runs of one recipe with several seeds.
+
+    Raises:
+        UsageError: no run.
+        DataError: they are not of the same task, split, protocol and items.
+    """
+    if not runs:
+        raise UsageError("there is no evaluation to summarise", remedy="give the results of each seed")
+    for other in runs[1:]:
+        _check_same(runs[0], other)
+    return {name: over_seeds(_values(blocks)[0]) for name, blocks in _blocks_of(runs, runs)[0].items()}
 
 
 def _check_same(one: Outcomes, other: Outcomes) -> None:
@@ -152,6 +156,31 @@ def _check_same(one: Outcomes, other: Outcomes) -> None:
             raise DataError(problem, where="compare", remedy=remedy)
 
 
+def _blocks_of(first: Sequence[Outcomes], second: Sequence[Outcomes]) -> tuple[dict[str, list[_Block]], int]:
+    """Return the values of every metric, and the number of clusters."""
+    numbers: dict[str, int] = {}
+    for series in first[0].series.values():
+        for cluster in series.clusters or series.ids:
+            numbers.setdefault(cluster, len(numbers))
+    metrics: dict[str, list[_Block]] = {}
+    for name, series in first[0].series.items():
+        ours, theirs = ([one.series[name] for one in side] for side in (first, second))
+        metrics |= _metrics_of(name, series, ours, theirs, numbers)
+    # The sum of recalls is the one figure that both directions make together.
+    names = [f"{way}_r{k}" for way in DIRECTIONS for k in RECALLS]
+    if metrics.keys() >= set(names):
+        metrics["rsum"] = [block for name in names for block in metrics[name]]
+    return metrics, len(numbers)
+
+
+def _values(blocks: Sequence[_Block]) -> list[list[float]]:
+    """Return the metric of each run of the first and of the second system."""
+    return [
+        [float(sum(block.mean() for block in parts)) for parts in zip(*side, strict=True)]
+        for side in ([block.first for block in blocks], [block.second for block in blocks])
+    ]
+
+
 def _metrics_of(
     name: str, like: Series, first: Sequence[Series], second: Sequence[Series], numbers: dict[str, int]
 ) -> dict[str, list[_Block]]:
@@ -171,10 +200,7 @@ def _aligned(like: Series, other: Series) -> NDArray[np.float64]:
 
 
 def _difference(metric: str, blocks: Sequence[_Block], clusters: int, seed: int) -> Difference:
-    values = [
-        [float(sum(block.mean() for block in parts)) for parts in zip(*side, strict=True)]
-        for side in ([block.first for block in blocks], [block.second for block in blocks])
-    ]
+    values = _values(blocks)
     means = [float(np.mean(side)) for side in values]
     gaps = [block.second.mean(axis=0) - block.first.mean(axis=0) for block in blocks]
     sums = np.hstack([cluster_sums(gap[:, None], b.clusters, clusters) for gap, b in zip(gaps, blocks, strict=True)])
