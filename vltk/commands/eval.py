@@ -78,7 +78,7 @@ class EvalConfig:
         $ vltk eval runs/pretrained --task flickr30k --examples test.lmdb --features flickr30k.lmdb
         $ vltk eval runs/uniter --examples test.lmdb --features coco.lmdb --rerank-from runs/vse --candidates 50
         $ vltk eval --scores runs/a/eval/test/scores --scores runs/b/eval/test/scores --metric-compat uniter
-        $ vltk eval --task vqa --predictions theirs.json --examples val.lmdb --features coco.lmdb
+        $ vltk eval --task vqa --predictions theirs.json --examples val.lmdb
     """
 
     run: Path | None = argument(None)
@@ -142,7 +142,8 @@ def _check(config: EvalConfig) -> None:
         problem = "nothing to evaluate" if not any(given) else "a run, --scores and --predictions are given together"
         raise UsageError(problem, remedy="give one of RUN, --scores and --predictions")
     if config.run is not None or config.stored.predictions:
-        for name in ("examples", "features"):
+        # Most figures of predictions need no picture; those that do say so.
+        for name in ("examples",) if config.run is None else ("examples", "features"):
             if not getattr(config, name):
                 raise UsageError("is missing", where=f"--{name}", remedy="name the stores of the split")
     if config.stored.predictions and config.task is None:
