@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import tomllib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -10,6 +12,8 @@ from typing import Any
 import pytest
 import torch
 
+from vltk.cli import main
+from vltk.config import recipes
 from vltk.errors import DataError
 from vltk.language.tokenization import load_tokenizer
 from vltk.models._checkpoints import SHIPPED, initialise_from, read_checkpoint
@@ -27,6 +31,20 @@ def learning() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def world(folder: Path, images: int) -> list[str]:
+    """Draw a world, extract its regions, prepare its captions; return the options of a run that learns it."""
+    drawn, features = folder / "world", str(folder / "features.lmdb")
+    assert main(["scenes", "--out", str(drawn), "--images", str(images), "--seed", "7"]) == 0
+    assert main(["extract-features", "--images", str(drawn / "images"), "--detector", "demo", "--out", features]) == 0
+    for split in ("train", "val"):
+        told = ["--karpathy", str(drawn / "dataset_scenes.json"), "--split", split]
+        more = ["--tokenizer", str(drawn / "vocab.txt"), "--out", str(folder / f"{split}.lmdb")]
+        assert main(["prepare", "--task", "captions", *told, *more]) == 0
+    hidden = ["--focus-words", str(drawn / "attribute_words.txt"), "--vocab", str(drawn / "vocab.txt")]
+    stores = ["--examples", str(folder / "train.lmdb"), "--features", features]
+    return ["--recipe", "uniter-tiny", *hidden, *stores, "--device", "cpu", "--quiet"]
 
 
 def test_they_are_found_by_name_and_fit_the_drawn_world() -> None:
@@ -71,3 +89,29 @@ def test_they_look_at_the_picture_of_unseen_scenes() -> None:
     assert colour["another scene's picture"] < colour["chance"] + 0.2
     assert figures["matching"]["accuracy"] > 0.9
     assert figures["one-edit neighbour"]["accuracy"] > 0.65
+
+
+def test_the_recipe_makes_their_size_and_goes_on_from_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = tomllib.loads(recipes()["uniter-tiny"].read_text("utf-8"))
+    size = read_checkpoint(UNITERForPretraining, NAME).config
+    for name in ("hidden", "layers", "heads", "intermediate", "positions"):
+        assert recipe[name] == getattr(size, name)
+    words = world(tmp_path, 50)
+    capsys.readouterr()
+    words += ["--validation-examples", str(tmp_path / "val.lmdb"), "--out", str(tmp_path / "run"), "--json"]
+    assert main(["pretrain", *words, "--init", "uniter-tiny", "--steps", "2", "--warmup", "1"]) == 0
+    measured = {row["metric"]: row["value"] for row in json.loads(capsys.readouterr().out)["metrics"]}
+    assert measured["itm accuracy"] > 0.8
+    assert measured["mlm accuracy"] > 0.5
+
+
+@pytest.mark.slow
+def test_the_recipe_learns_to_look_at_the_picture(tmp_path: Path) -> None:
+    assert main(["pretrain", *world(tmp_path, 10_000), "--out", str(tmp_path / "run")]) == 0
+    benchmark = learning()
+    figures: dict[str, Any] = benchmark.measure(benchmark.load(tmp_path / "run" / "last"), 600, None)
+    colour = figures["masked colour"]
+    assert colour["own attributes suffice"] >= 0.75
+    assert colour["another scene's picture"] <= colour["chance"] + 0.10
+    assert figures["matching"]["accuracy"] >= 0.90
+    assert figures["one-edit neighbour"]["accuracy"] >= 0.65
