@@ -6,15 +6,17 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 from torch import nn
 
 from tests.small_pairs import TINY_MODEL, VOCABULARY, WIDTH, caption, picture, write_examples, write_features
+from vltk.config import listing
 from vltk.models.uniter import UNITERConfig
 from vltk.stores.examples import ExampleStore
 from vltk.stores.features import FeatureStore
+from vltk.tasks._prediction import AnsweringTask
 from vltk.tasks._task import Split
 from vltk.types import AnswersTarget, BoxTarget, ChoiceTarget, Example, LabelTarget, RegionFeatures, Tokens
 
@@ -68,6 +70,17 @@ MAKERS: dict[str, Callable[[Example, Mapping[str, RegionFeatures], Dice], Exampl
     "refcoco": _refcoco,
     "vcr": _vcr,
 }
+
+
+def answering_tasks() -> list[str]:
+    """Return the tasks that answer each example, found by listing; each needs a maker of examples here."""
+    found = []
+    for name in listing("vltk.tasks"):
+        config = getattr(importlib.import_module(f"vltk.tasks.{name}"), "Config", None)
+        built = get_type_hints(config.build)["return"] if config is not None else None
+        if isinstance(built, type) and issubclass(built, AnsweringTask):
+            found.append(name)
+    return found
 
 
 def small_examples(

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from tests.small_tasks import MAKERS, small_examples, small_split, small_task, split_of
+from tests.small_tasks import MAKERS, answering_tasks, small_examples, small_split, small_task, split_of
 from vltk.errors import DataError, UsageError
 from vltk.models._heads import Relations
 from vltk.tasks._task import PredictionTask, Split
 from vltk.types import AnswersTarget, BoxTarget, ChoiceTarget, LabelTarget, Prediction, ScoredTarget
 
-TASKS = sorted(MAKERS)
+TASKS = answering_tasks()
 VARIANTS = [
     *((task, {}) for task in TASKS),
     ("vqa", {"head": "alignment"}),
@@ -41,6 +41,10 @@ def predictions(task: Any, split: Split) -> dict[str, Prediction]:
     with torch.no_grad():
         found = task.predict(task.batch(split, range(len(split))))
     return {one.id: one for one in found}
+
+
+def test_every_task_that_answers_examples_is_tested() -> None:
+    assert sorted(MAKERS) == TASKS
 
 
 @pytest.mark.parametrize(("task", "options"), VARIANTS, ids=NAMES)
