@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,14 +57,16 @@ def write_annotated(
     )
 
 
-def write_model(path: Path, *, seed: int = 0, step: int = 0, broken: bool = False) -> Path:
+def write_model(
+    path: Path, *, seed: int = 0, step: int = 0, broken: bool = False, about: dict[str, Any] | None = None
+) -> Path:
     """Write a checkpoint of a small UNITER whose attention is far from even."""
     torch.manual_seed(seed)
     model = SIZE.build_for_pretraining()
     weights = {name: tensor * 4 for name, tensor in model.state_dict().items()}
     if broken:
         weights["encoder.layers.1.attention.qkv.bias"] = weights["encoder.layers.1.attention.qkv.bias"] * torch.nan
-    write_checkpoint(path, weights, {"step": step}, about=about_weights(SIZE) | {"step": step})
+    write_checkpoint(path, weights, {"step": step}, about=about_weights(SIZE) | {"step": step} | (about or {}))
     return path
 
 

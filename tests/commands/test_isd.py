@@ -111,6 +111,15 @@ def test_features_of_another_size(refused: Refused, made: Path, tmp_path: Path) 
     assert f"features of size {WIDTH + 1}, the model takes {WIDTH}" in said
 
 
+def test_features_of_another_detector(refused: Refused, made: Path, tmp_path: Path) -> None:
+    trained_on = {"trained_on": {"weights_hash": "f" * 64, "preset": "butd-36"}}
+    said = refused(3, model=write_model(tmp_path / "model", about=trained_on))
+    assert "the features have weights hash '', the run was trained on 'fff" in said
+    words = ["isd", str(tmp_path / "model"), "--examples", str(made / "examples.lmdb"), "--quiet"]
+    stores = ["--features", str(made / "features.lmdb"), "--out", str(tmp_path / "allowed")]
+    assert main([*words, *stores, "--other-features", "allow"]) == 0
+
+
 def test_weights_that_are_no_numbers(refused: Refused, tmp_path: Path) -> None:
     said = refused(3, model=write_model(tmp_path / "broken", broken=True))
     assert "example p" in said

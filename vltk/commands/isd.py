@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReadingConfig:
+class DefinitionConfig:
     """How the open places of ISDa's definition are read; no code of it was ever published."""
 
     heads: Literal["mean", "each"] = "mean"
@@ -61,7 +61,7 @@ class IsdConfig:
     """Folder of what is measured: results.json, examples.jsonl, outcomes.jsonl."""
     layer: int = -1
     """Layer whose figures stand for the model, from 0, or from the end with -1; all layers are measured."""
-    reading: ReadingConfig = field(default_factory=ReadingConfig)
+    reading: DefinitionConfig = field(default_factory=DefinitionConfig)
     iais_form: Literal["official", "paper"] = "official"
     """L(s) and L(d) as the authors' code computes them, or as the paper's equations say."""
     surrogates_only: bool = False
@@ -74,6 +74,8 @@ class IsdConfig:
     """Figure of the run's validations for --curve; the sum of recalls where it is not given."""
     missing_images: Literal["refuse", "skip"] = "refuse"
     """What to do with examples whose picture is not in --features."""
+    other_features: Literal["refuse", "allow"] = "refuse"
+    """What to do with features of another detector than that of the features that the run was trained on."""
     limit: int | None = None
     """Look at the first N examples only."""
     batch_tokens: int = 4096
@@ -158,6 +160,7 @@ def _session(config: IsdConfig, terminal: Terminal) -> tuple[Session, dict[str, 
         chains=config.reading.chains,
         device=choose_device(config.device),
         max_tokens=config.batch_tokens,
+        other_features=config.other_features == "allow",
         bar=terminal.progress,
     )
     return session, {"examples": examples.content_hash, "features": features.content_hash}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sized
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sized
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from torch import nn
 
@@ -16,6 +16,9 @@ from vltk.models._checkpoints import read_checkpoint
 from vltk.models._hub_encoders import KINDS, load_hub_encoder
 from vltk.models.uniter import UNITERForPretraining
 from vltk.run_folder import WEIGHTS, file_sha256, read_about
+from vltk.stores.examples import TokenizerDescription
+from vltk.stores.features import FeatureReader
+from vltk.training_run import TRAINED_ON, check_stores
 from vltk.types import Batch, EncoderOutput
 
 JOINT = ("uniter",)
@@ -44,6 +47,7 @@ class LoadedEncoder:
         vocabulary: number of word pieces that it knows.
         region_dim: size of a region's feature.
         positions: longest text in word pieces, special tokens counted.
+        trained_on: what its checkpoint says of the stores that it was trained on.
     """
 
     module: nn.Module
@@ -52,6 +56,7 @@ class LoadedEncoder:
     vocabulary: int
     region_dim: int
     positions: int
+    trained_on: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def encoder(self) -> JointEncoder:
@@ -63,14 +68,37 @@ class LoadedEncoder:
         """How many layers it has."""
         return len(self.encoder.layers)
 
-    def check(self, *, vocabulary: int, region_dim: int, longest: int, where: str) -> None:
+    def check(
+        self,
+        features: FeatureReader,
+        tokenizer: TokenizerDescription,
+        *,
+        region_dim: int,
+        longest: int,
+        where: str,
+        other_features: bool = False,
+    ) -> None:
         """Refuse data that the model was not made for.
+
+        Boxes that somebody drew are another preset than boxes that were found, so of how features were made only the
+        detector's weights are compared.
+
+        Args:
+            features: the pictures' regions.
+            tokenizer: of the word pieces.
+            region_dim: size of a feature.
+            longest: longest text in word pieces, special tokens counted.
+            where: the examples, for errors.
+            other_features: allow features of another detector.
 
         Raises:
             DataError: other word pieces, other features, or a text that is too long.
         """
-        if vocabulary != self.vocabulary:
-            problem = f"has a vocabulary of {vocabulary} word pieces, the model one of {self.vocabulary}"
+        compared = {"vocabulary"} if other_features else {"vocabulary", "weights_hash"}
+        known = {name: value for name, value in self.trained_on.items() if name in compared}
+        check_stores(known, features, tokenizer, where=where)
+        if tokenizer.vocab_size != self.vocabulary:
+            problem = f"has a vocabulary of {tokenizer.vocab_size} word pieces, the model one of {self.vocabulary}"
             raise DataError(problem, where=where, remedy="prepare the examples with the model's tokenizer")
         if region_dim != self.region_dim:
             problem = f"features of size {region_dim}, the model takes {self.region_dim}"
@@ -139,6 +167,7 @@ def _own(path: Path, heads: int | None) -> LoadedEncoder:
         vocabulary=found.config.vocabulary,
         region_dim=found.config.region_dim,
         positions=found.config.positions,
+        trained_on=read_about(found.path).get(TRAINED_ON, {}) if found.path.suffix == ".safetensors" else {},
     )
 
 

@@ -40,6 +40,7 @@ class Session:
         chains: how objects were found, for the record.
         device: where to compute.
         max_tokens: longest pair times number of pairs of a batch stays within this.
+        other_features: allow features of another detector than the model was trained on.
         bar: shows how far it is.
         stop: asked after each batch whether to end.
     """
@@ -49,6 +50,7 @@ class Session:
     chains: Chains = "merged"
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     max_tokens: int = 4096
+    other_features: bool = False
     bar: Bar
     stop: Callable[[], bool] = lambda: False
 
@@ -66,10 +68,12 @@ class Session:
         first = self.found.items[0]
         pieces = (len(self.found.examples.get(item.id).tokens[0].ids) + 2 for item in self.found.items)
         loaded.check(
-            vocabulary=tokenizer.vocab_size,
+            self.found.features,
+            tokenizer,
             region_dim=self.found.features.get(first.image_id).features.shape[1],
             longest=max(pieces),
             where=str(self.found.examples.path),
+            other_features=self.other_features,
         )
         loaded.module.to(self.device)
         return loaded
