@@ -46,7 +46,7 @@ def write_random_weights(folder: Path, captions: list[str], *, hidden: int, laye
         (folder / f"dict.{language}.txt").write_text("".join(f"{piece} 1\n" for piece in listed), encoding="utf-8")
     torch.manual_seed(0)
     sizes = {"encoder_layers": layers, "decoder_layers": layers}
-    heads = {"encoder_heads": hidden // 64, "decoder_heads": hidden // 64}
+    heads = {"encoder_heads": max(1, hidden // 32), "decoder_heads": max(1, hidden // 32)}
     inner = {"encoder_intermediate": 4 * hidden, "decoder_intermediate": 4 * hidden}
     vocabulary = {"source_vocabulary": len(listed) + 4, "target_vocabulary": len(listed) + 4, "share_embeddings": True}
     model = TranslationTransformer(TransformerConfig(hidden=hidden, **vocabulary, **sizes, **heads, **inner))
@@ -54,8 +54,8 @@ def write_random_weights(folder: Path, captions: list[str], *, hidden: int, laye
     arguments = argparse.Namespace(
         encoder_embed_dim=hidden,
         **sizes,
-        encoder_attention_heads=hidden // 64,
-        decoder_attention_heads=hidden // 64,
+        encoder_attention_heads=max(1, hidden // 32),
+        decoder_attention_heads=max(1, hidden // 32),
         encoder_ffn_embed_dim=4 * hidden,
         decoder_ffn_embed_dim=4 * hidden,
         share_all_embeddings=True,
@@ -80,8 +80,8 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=None, help="WMT'19 directory; random weights without it")
     parser.add_argument("--source", default="en")
     parser.add_argument("--target", default="de")
-    parser.add_argument("--hidden", type=int, default=256, help="size of the random model")
-    parser.add_argument("--layers", type=int, default=3, help="layers of the random model, on each side")
+    parser.add_argument("--hidden", type=int, default=128, help="size of the random model")
+    parser.add_argument("--layers", type=int, default=2, help="layers of the random model, on each side")
     options = parser.parse_args()
     torch.set_num_threads(1)
     captions = read_captions(options.captions, options.count)

@@ -191,11 +191,13 @@ class DecoderState:
 
     def reorder(self, rows: Tensor) -> None:
         """Let hypothesis n go on from what was hypothesis rows[n] of all S * W."""
-        self.past = [(keys[rows], values[rows]) for keys, values in self.past]
+        self.past = [(keys.index_select(0, rows), values.index_select(0, rows)) for keys, values in self.past]
 
     def keep(self, sentences: Tensor) -> None:
         """Forget the sources of all but these sentences."""
-        self.source = [(keys[sentences], values[sentences]) for keys, values in self.source]
+        self.source = [
+            (keys.index_select(0, sentences), values.index_select(0, sentences)) for keys, values in self.source
+        ]
         self.mask = None if self.mask is None else self.mask[sentences]
 
 
