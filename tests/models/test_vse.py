@@ -11,6 +11,7 @@ import torch
 from transformers import BertModel, ResNetConfig, ResNetModel
 
 from vltk.errors import DataError, UsageError
+from vltk.models._dual import run_packed
 from vltk.models._grids import HubTrunk, ResidualTrunk, kept_grids
 from vltk.models._image_encoders import GridEncoder, GridHead
 from vltk.models._pooling import build_pooling
@@ -71,6 +72,18 @@ def test_the_order_of_regions_does_not_matter_and_that_of_words_does() -> None:
         torch.testing.assert_close(model.embed_images(moved), model.embed_images(one), rtol=1e-4, atol=1e-5)
         swapped = replace(one, input_ids=one.input_ids[:, [1, 0, 2, 3, 4, 5]])
         assert not torch.allclose(model.embed_texts(swapped), model.embed_texts(one), atol=1e-3)
+
+
+def test_states_that_texts_share_are_those_of_the_gru() -> None:
+    model = build(BIGRU)
+    ids = torch.tensor([[4, 5, 6, 7, 0], [4, 5, 6, 0, 0], [4, 5, 6, 7, 8], [9, 5, 6, 7, 8], [4, 0, 0, 0, 0]])
+    one = replace(batch(), input_ids=ids, text_mask=ids != 0)
+    every, _ = run_packed(model.text.gru, model.text.word(ids), ids != 0)
+    expected = (every[..., :8] + every[..., 8:]) / 2
+    with torch.no_grad():
+        torch.testing.assert_close(model.text.states(one), expected, rtol=1e-5, atol=1e-6)
+        alone = replace(one, input_ids=ids[4:, :1], text_mask=ids[4:, :1] != 0)
+        torch.testing.assert_close(model.text.states(alone), expected[4:, :1], rtol=1e-5, atol=1e-6)
 
 
 def test_the_text_side_is_the_bert_of_transformers() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from vltk.models._dual import run_packed, unit_length, word_vectors
+from vltk.models._shared_states import run_shared, shares_states
 from vltk.types import Batch
 
 
@@ -39,6 +40,8 @@ class BiGRUText(nn.Module):
 
     def states(self, batch: Batch) -> Tensor:
         """Return [B, T, H] states of the words."""
+        if shares_states(self.gru, batch.input_ids.device):
+            return run_shared(self.gru, self.word, batch.input_ids, batch.text_mask)
         every, _ = run_packed(self.gru, self.word(batch.input_ids), batch.text_mask)
         forward, backward = every.chunk(2, dim=-1)
         return (forward + backward) / 2
