@@ -60,6 +60,16 @@ def test_a_task_without_files_is_one_sentence(task: str, tmp_path: Any, capsys: 
     assert not (tmp_path / "out.lmdb").exists()
 
 
+@pytest.mark.parametrize(
+    "task", [task for task in TASKS if hasattr(task, "SUBMISSION")], ids=lambda task: task.__name__
+)
+def test_a_test_server_says_what_it_takes(task: ModuleType) -> None:
+    wanted = task.SUBMISSION
+    assert wanted.name.format(split="test", method="vltk").endswith((".json", ".csv"))
+    assert wanted.server
+    assert all(count > 0 for count in wanted.sizes.values())
+
+
 @pytest.mark.parametrize("form", FORMATS, ids=named(FORMATS))
 def test_a_format_reads_and_writes_with_options_of_its_own(form: ModuleType) -> None:
     assert list(inspect.signature(form.read).parameters)[:2] == ["path", "options"]
