@@ -42,11 +42,11 @@ def annotated_caption(name: str, image: str, dice: np.random.Generator, chains: 
 
 
 def write_annotated(
-    folder: Path, *, images: int = 6, captions: int = 3, tokenizer: TokenizerDescription = TOKENIZER
+    folder: Path, *, images: int = 6, captions: int = 3, first: str = "p", tokenizer: TokenizerDescription = TOKENIZER
 ) -> tuple[Path, Path]:
-    """Write ``examples.lmdb`` and ``features.lmdb``; return both."""
+    """Write ``examples.lmdb`` and ``features.lmdb`` of pictures p0, p1, ...; return both."""
     dice = np.random.default_rng(11)
-    names = {f"p{number}": int(dice.integers(2, 5)) for number in range(images)}
+    names = {f"{first}{number}": int(dice.integers(2, 5)) for number in range(images)}
     told = [
         annotated_caption(f"{name}#{k}", name, dice, chains) for name, chains in names.items() for k in range(captions)
     ]

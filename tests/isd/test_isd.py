@@ -286,6 +286,37 @@ def test_a_curve_over_checkpoints_correlates_with_their_quality(made: Path, tmp_
     assert constant == {"pearson": None, "n": 4}
 
 
+def test_a_fine_tuned_run_with_relations_is_followed_over_its_kept_checkpoints(made: Path, tmp_path: Path) -> None:
+    examples, features = write_annotated(tmp_path, first="train")
+    given = {
+        "--task": "flickr30k",
+        "--examples": examples,
+        "--features": features,
+        "--validation-examples": made / "examples.lmdb",
+        "--validation-features": made / "features.lmdb",
+        "--out": tmp_path / "run",
+        "--pairs": 3,
+        "--iais": "distributed",
+        "--iais-annealing": "none",
+        "--init": made / "model",
+        "--steps": 4,
+        "--warmup": 0,
+        "--learning-rate": 1e-2,
+        "--keep-every": 1,
+        "--validate-every": 1,
+        "--device": "cpu",
+    }
+    assert main(["finetune", *(str(word) for pair in given.items() for word in pair), "--quiet"]) == 0
+    out = tmp_path / "curve"
+    assert main(command(made, out, "--curve", model=tmp_path / "run")) == 0
+    results = json.loads((out / RESULTS).read_text())
+    rows = results["checkpoints"]
+    assert [row["step"] for row in rows] == [0, 1, 2, 3, 4]
+    assert [row["rsum"] is None for row in rows] == [True, False, False, False, False]
+    assert results["correlation"]["ISDa with rsum"]["n"] == 4
+    assert rows[4]["L(d)"] < rows[0]["L(d)"], "it is what was minimised"
+
+
 def test_a_dry_run_writes_nothing(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command(made, tmp_path / "out", "--dry-run"), "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
