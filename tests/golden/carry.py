@@ -26,6 +26,10 @@ CASES = {
         "token_bucket_sampler",
         "num_bb_rule",
         "db_img",
+        "itr_recall",
+        "re_iou",
+        "vcr_accuracy",
+        "vqa_score",
     ],
     "detector": ["anchors_boxes", "nms", "roi_ops", "selection_a", "selection_b"],
 }
