@@ -9,7 +9,7 @@ from typing import Any
 
 from vltk.config.training import ReadingConfig
 from vltk.errors import DataError, UsageError
-from vltk.finetuning import TASK, open_run, open_zero_shot
+from vltk.finetuning import TASK, converted_model, open_run, open_zero_shot
 from vltk.models._checkpoints import read_checkpoint
 from vltk.models.uniter import UNITERConfig, UNITERForPretraining
 from vltk.run_folder import WEIGHTS, file_sha256, find_checkpoint, read_about
@@ -160,4 +160,4 @@ def _weights(run: Path, checkpoint: str, *, tuned: bool, task: str | None) -> Pa
         raise UsageError(f"has no checkpoint {' or '.join(names)}", where=run, remedy="let the run save one first")
     if task is None and not run.exists():
         raise UsageError("there is no such run", where=run, remedy="name the --out of vltk finetune")
-    return read_checkpoint(UNITERForPretraining, run).path
+    return run if converted_model(run) is not None else read_checkpoint(UNITERForPretraining, run).path

@@ -5,7 +5,7 @@ from vltk.finetuning.initialisation import InitialModel, initial_model
 from vltk.finetuning.run import PreparedFinetuning, prepare_finetuning
 from vltk.finetuning.splits import open_splits
 from vltk.finetuning.validation import PredictionMeasuring, RetrievalMeasuring
-from vltk.finetuning.zero_shot import open_zero_shot
+from vltk.finetuning.zero_shot import converted_model, open_zero_shot
 
 __all__ = [
     "TASK",
@@ -14,6 +14,7 @@ __all__ = [
     "PredictionMeasuring",
     "PreparedFinetuning",
     "RetrievalMeasuring",
+    "converted_model",
     "initial_model",
     "open_run",
     "open_splits",
