@@ -243,8 +243,8 @@ def ranking_hinges(scores: Tensor, *, margin: float) -> Tensor:
         [G, N - 1].
 
     Example:
-        >>> ranking_hinges(torch.tensor([[9.0, -9.0, 9.0]]), margin=0.2).round(decimals=3).tolist()
-        [[0.0, 0.2]]
+        >>> ranking_hinges(torch.tensor([[9.0, -9.0, 9.0]]), margin=0.2)
+        tensor([[0.0000, 0.2000]])
     """
     likely = scores.float().sigmoid()
     return (margin + likely[:, 1:] - likely[:, :1]).clamp(min=0)
