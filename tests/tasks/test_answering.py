@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from tests.small_tasks import MAKERS, answering_tasks, small_examples, small_split, small_task, split_of
 from vltk.errors import DataError, UsageError
 from vltk.models._heads import Relations
+from vltk.stores.absent_features import AbsentFeatures
 from vltk.tasks._task import PredictionTask, Split
 from vltk.types import AnswersTarget, BoxTarget, ChoiceTarget, LabelTarget, Prediction, ScoredTarget
 
@@ -340,6 +342,17 @@ def test_given_and_detected_boxes_are_told_apart(tmp_path: Path) -> None:
     detected_split = split_of(tmp_path, examples, proposals, "detected")
     detected = small_task("refcoco", detected_split)
     assert (given.describe(), detected.describe()) == ({"boxes": "given"}, {"boxes": "detected"})
+    assert given.protocol(detected_split)["boxes"] == "detected"
+
+
+def test_boxes_made_elsewhere_are_measured_without_features(tmp_path: Path) -> None:
+    split = small_split(tmp_path, "refcoco")
+    built = small_task("refcoco", split)
+    blank = Split(name="alone", examples=split.examples, features=AbsentFeatures())
+    found = {one.id: Prediction(id=one.id, answer=json.dumps(one.target.box)) for one in split.examples}
+    assert [one.metric for one in built.measure(blank, found)] == ["accuracy", "accuracy by plain overlap"]
+    assert built.measure(blank, found)[1].value == 1
+    assert built.protocol(blank)["boxes"] == "unknown"
 
 
 def test_proposals_that_miss_the_box_are_not_learnt_from_but_counted(tmp_path: Path) -> None:

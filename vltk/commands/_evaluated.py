@@ -227,11 +227,12 @@ class Session:
         from vltk.evaluation import measure_predictions
 
         task: Any = opened.task if evaluation is None else evaluation.task
-        card = {"split": opened.split.name, "examples": len(opened.split), "limit": opened.split.limit}
-        found = measure_predictions(task, opened.split, predictions, protocol={})
+        rules = task.protocol(opened.split)
+        card = {"split": opened.split.name, "examples": len(opened.split), "limit": opened.split.limit} | rules
+        found = measure_predictions(task, opened.split, predictions, protocol=rules)
         rows = list(found.measurements)
         if blind is not None:
-            unseen = measure_predictions(task, opened.split, blind, protocol={})
+            unseen = measure_predictions(task, opened.split, blind, protocol=rules)
             rows += [replace(one, metric=f"{one.metric} (blind)") for one in unseen.measurements]
         return self._written(rows, found.outcomes, card, opened.name, opened.inputs, folder)
 

@@ -149,6 +149,10 @@ class AnsweringTask(ABC):
         """Return the name of what an example shares with those that it depends on: its picture."""
         return example.image_ids[0]
 
+    def protocol(self, split: Split) -> dict[str, Any]:
+        """Return the rules that the figures of a split depend on, for its receipt."""
+        return {}
+
     def describe(self) -> dict[str, Any]:
         """Return what a run folder must keep of the data."""
         return {}

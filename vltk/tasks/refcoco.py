@@ -180,25 +180,32 @@ class Grounding(AnsweringTask):
         return found
 
     def measure(self, split: Split, predictions: Mapping[str, Prediction]) -> list[Measurement]:
-        """Return accuracy by the published overlap and by the plain one, and what the given regions allow at most."""
-        hits, plain, oracle, unseen = [], [], [], []
+        """Return accuracy by the published overlap and by the plain one, and what the given regions allow at most.
+
+        Answers made elsewhere are measured without features as well; what regions allow is then left out.
+        """
+        hits, plain, oracle, fresh = [], [], [], []
         for example, prediction in self.paired(split, predictions):
-            picture = split.features.get(example.image_ids[0])
             counted = self.counted(example, prediction, split)
             hits.append(counted[self.primary] == 1)
             plain.append(counted[PLAIN] == 1)
-            oracle.append(is_found(pixel_boxes(picture), gold_box(example, picture)))
-            unseen.append(example.image_ids[0] not in self.seen)
-        found = [share("accuracy", hits), share(PLAIN, plain), share("oracle recall", oracle)]
-        if self.config.seen_images and any(unseen):
-            kept = [hit for hit, fresh in zip(hits, unseen, strict=True) if fresh]
-            found.append(share("accuracy on unseen images", kept))
-        return found
+            picture = _picture(example, split)
+            if picture is not None:
+                oracle.append(is_found(pixel_boxes(picture), gold_box(example, picture)))
+            if example.image_ids[0] not in self.seen:
+                fresh.append(hits[-1])
+        found = [share(self.primary, hits), share(PLAIN, plain)]
+        found += [share("oracle recall", oracle)] if len(oracle) == len(hits) else []
+        return found + ([share("accuracy on unseen images", fresh)] if self.config.seen_images and fresh else [])
 
     def counted(self, example: Example, prediction: Prediction, split: Split) -> dict[str, float]:
         """Return whether the box is found, by the published overlap and by the plain one."""
-        target, box = gold_box(example, split.features.get(example.image_ids[0])), read_box(prediction)
+        target, box = gold_box(example, _picture(example, split)), read_box(prediction)
         return {self.primary: float(is_found(box, target)), PLAIN: float(is_found(box, target, rule="plain"))}
+
+    def protocol(self, split: Split) -> dict[str, Any]:
+        """Return which boxes were chosen from, and when one counts as found."""
+        return {"boxes": boxes_of(split), "found": f"overlap > {HIT}, the last pixel inside (published)"}
 
     def describe(self) -> dict[str, Any]:
         """Return which boxes the regions are of."""
@@ -206,14 +213,19 @@ class Grounding(AnsweringTask):
 
 
 def boxes_of(split: Split) -> str:
-    """Return which boxes the regions of a split are of: "given" by annotators or "detected".
+    """Return which boxes the regions of a split are of: "given" by annotators, "detected", or "unknown".
 
     The regions of given boxes carry the ids of their annotations.
     """
     example = next(iter(split.examples), None)
-    known = example is not None and example.image_ids[0] in split.features
-    ids = split.features.get(example.image_ids[0]).region_ids if example is not None and known else None
-    return "detected" if ids is None else "given"
+    picture = None if example is None else _picture(example, split)
+    if picture is None:
+        return "unknown"
+    return "detected" if picture.region_ids is None else "given"
+
+
+def _picture(example: Example, split: Split) -> RegionFeatures | None:
+    return split.features.get(example.image_ids[0]) if example.image_ids[0] in split.features else None
 
 
 def pixel_boxes(picture: RegionFeatures) -> NDArray[np.float32]:
@@ -229,15 +241,15 @@ def pixel_boxes(picture: RegionFeatures) -> NDArray[np.float32]:
     return picture.boxes
 
 
-def gold_box(example: Example, picture: RegionFeatures) -> NDArray[np.float64]:
-    """Return [4] the annotated box of an expression.
+def gold_box(example: Example, picture: RegionFeatures | None) -> NDArray[np.float64]:
+    """Return [4] the annotated box of an expression; where the picture is known, it must lie inside.
 
     Raises:
         DataError: it lies outside the picture.
     """
     if not isinstance(example.target, BoxTarget):
         raise DataError("has no box", where=f"example {example.id}", remedy="prepare it with its annotations")
-    size = None if picture.size == (1, 1) else picture.size
+    size = None if picture is None or picture.size == (1, 1) else picture.size
     return np.array(clip_box(example.target.box, size, f"example {example.id}"))
 
 
