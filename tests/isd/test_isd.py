@@ -325,10 +325,13 @@ def test_a_dry_run_writes_nothing(made: Path, tmp_path: Path, capsys: pytest.Cap
     assert not (tmp_path / "out").exists()
 
 
-def test_orders_depend_on_the_caption_and_the_seed_alone() -> None:
-    first = permutations("p1#0", 3, count=600, seed=1)
-    assert (first == permutations("p1#0", 3, count=600, seed=1)).all()
-    assert (first != permutations("p1#1", 3, count=600, seed=1)).any()
+def test_objects_of_a_picture_are_mixed_up_together_and_evenly() -> None:
+    first = permutations("p1", ["a", "b", "c"], count=600, seed=1)
+    assert (first == permutations("p1", ["a", "b", "c"], count=600, seed=1)).all()
+    assert (first != permutations("p2", ["a", "b", "c"], count=600, seed=1)).any()
     counts = np.unique(first, axis=0, return_counts=True)[1]
     assert len(counts) == 6
     assert counts.min() > 60
+    names = np.array(["c", "a"])[permutations("p1", ["c", "a"], count=600, seed=1)]
+    whole = np.array(["a", "b", "c"])[first]
+    assert (names == whole[whole != "b"].reshape(600, 2)).all(), "a caption of fewer objects has them in the same order"

@@ -101,7 +101,8 @@ def _line(
     heads = distance(relations(text, words, each), relations(picture, regions, each), rows=reading.rows)
     layer = how.layer % len(values)
     pair = (relations(text[layer], words, reading), relations(picture[layer], regions, reading))
-    mixed = shuffled(*pair, permutations(item.id, len(words), count=how.shuffles, seed=how.seed), rows=reading.rows)
+    orders = permutations(item.image_id, item.objects.entities, count=how.shuffles, seed=how.seed)
+    mixed = shuffled(*pair, orders, rows=reading.rows)
     line |= {"objects": list(item.objects.entities), "isda": float(values[layer]), "layers": values.tolist()}
     return line | {"heads": heads.tolist(), "shuffled": [float(f"{value:.6g}") for value in mixed]}
 
@@ -125,7 +126,11 @@ def _blocks(
     return text, picture, words
 
 
-def permutations(name: str, objects: int, *, count: int, seed: int) -> NDArray[np.int64]:
-    """Return [K, N] orders of objects, drawn evenly from all; they depend on the example's name and the seed alone."""
-    dice = np.random.default_rng([seed, *name.encode()])
-    return np.argsort(dice.random((count, objects)), axis=1)
+def permutations(image_id: str, entities: Sequence[str], *, count: int, seed: int) -> NDArray[np.int64]:
+    """Return [K, N] orders of a caption's objects, each as likely as any other.
+
+    The captions of a picture share its regions, so that they are mixed up together: every order comes from one shuffle
+    of the picture's objects. It depends on the picture, the objects and the seed alone.
+    """
+    keys = [np.random.default_rng([seed, *f"{image_id}/{entity}".encode()]).random(count) for entity in entities]
+    return np.argsort(np.stack(keys, axis=1), axis=1)

@@ -62,7 +62,7 @@ def layers(lines: Sequence[Line], *, seed: int = 0) -> list[dict[str, Any]]:
 
 
 def chance(lines: Sequence[Line]) -> dict[str, Any]:
-    """Return what ISDa would be if the objects of each picture were mixed up, drawn evenly from all orders.
+    """Return what ISDa would be if the objects of each picture were mixed up, alike for all its captions.
 
     ``p`` is the probability that mixed objects come out as low as the right ones; nothing without annotation.
     """
