@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,8 @@ class AnswerEvaluation:
         number, processes = self.execution.share
         name = f"blind-{PREDICTIONS}" if blind else PREDICTIONS
         provenance = {**self.opened.provenance, "precision": self.execution.precision, "blind": blind}
+        if (folder / name).is_file():
+            return None if number else PredictionLog(folder / name, provenance).predictions()
         log = PredictionLog(folder / f".{name}.part{number}", provenance, all_scores=self.all_scores)
         wait()
         parts = sorted(folder.glob(f".{name}.part*"))
@@ -87,11 +89,18 @@ class AnswerEvaluation:
         wait()
         if number:
             return None
+        return self._joined(folder, name, provenance)
+
+    def _joined(self, folder: Path, name: str, provenance: Mapping[str, Any]) -> dict[str, Prediction]:
+        """Write what all processes predicted as one file in the order of the split."""
+        parts = sorted(folder.glob(f".{name}.part*"))
         found: dict[str, Prediction] = {}
-        for part in sorted(folder.glob(f".{name}.part*")):
+        for part in parts:
             found |= PredictionLog(part, provenance).predictions()
         ordered = [found[one] for one in self.opened.split.ids]
         write_predictions(folder / name, ordered, provenance, all_scores=self.all_scores)
+        for part in parts:
+            part.unlink()
         return {one.id: one for one in ordered}
 
 

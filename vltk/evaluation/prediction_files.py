@@ -69,12 +69,11 @@ def measure_predictions(
         task: what measures.
         split: examples with targets.
         predictions: one for each example.
-        protocol: rules that two evaluations must share before they are compared.
+        protocol: rules beside the task's own that two evaluations must share before they are compared.
 
     Raises:
         DataError: predictions are missing or of unknown examples, or the split has no targets.
     """
-    measured = task.measure(split, predictions)
-    return PredictionReport(
-        measurements=measured, outcomes=prediction_outcomes(task, split, predictions, protocol=protocol)
-    )
+    card = {**task.protocol(split), **protocol}
+    outcomes = prediction_outcomes(task, split, predictions, protocol=card)
+    return PredictionReport(measurements=task.measure(split, predictions), outcomes=outcomes)
