@@ -15,7 +15,7 @@ from vltk.errors import DataError, UsageError
 from vltk.models._dual_checkpoints import IMAGE, TEXT, DualFile, read_dual_file, write_own, write_published
 from vltk.models._grids import BLOCKS, Trunk
 from vltk.models._text_encoders import BERTText
-from vltk.models.vse import VSE, VSEConfig
+from vltk.models._vse import VSE, VSEConfig
 
 HEAD_SIZE = 64
 """Dimensions of an attention head in BERT."""
