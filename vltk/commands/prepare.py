@@ -58,10 +58,15 @@ class PrepareConfig:
 
 def run(config: PrepareConfig, terminal: Terminal) -> dict[str, object]:
     """Read, check and write; return what was made."""
-    from vltk.language.preparation import survey, write_examples
+    from vltk.language.preparation import load_text_tokenizer, survey, write_examples
     from vltk.stores.examples import ExampleStore
 
-    tokenizer = _tokenizer(config)
+    tokenizer = load_text_tokenizer(
+        config.tokenizer,
+        lower_case=config.lower_case,
+        offline=config.hub.offline,
+        cache_dir=config.hub.cache_dir and config.hub.cache_dir / "hub",
+    )
     with terminal.progress(None, "read") as progress:
         found = survey(_examples(config), progress=progress)
     if not found.examples:
@@ -105,20 +110,6 @@ def run(config: PrepareConfig, terminal: Terminal) -> dict[str, object]:
         "unknown_share": unknown,
         "content_hash": ExampleStore.open(config.out).content_hash,
     }
-
-
-def _tokenizer(config: PrepareConfig) -> TextTokenizer:
-    from vltk.language.tokenization import load_tokenizer
-    from vltk.language.word_vocabulary import is_word_vocabulary, read_word_vocabulary
-
-    if is_word_vocabulary(config.tokenizer):
-        return read_word_vocabulary(Path(config.tokenizer))
-    return load_tokenizer(
-        config.tokenizer,
-        lower_case=config.lower_case,
-        offline=config.hub.offline,
-        cache_dir=config.hub.cache_dir and config.hub.cache_dir / "hub",
-    )
 
 
 def _examples(config: PrepareConfig) -> Iterator[Example]:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Protocol
 
 from vltk.errors import DataError
+from vltk.language.tokenization import load_tokenizer
+from vltk.language.word_vocabulary import is_word_vocabulary, read_word_vocabulary
 from vltk.stores.examples import ExampleMetadata, ExampleStore, TokenizerDescription
-from vltk.types import Example, Progress
+from vltk.types import Example, Progress, Tokens
 
 _CHUNK = 1 << 20
 _SHOWN = 5
@@ -23,11 +25,35 @@ class TextTokenizer(Protocol):
     special_ids: dict[str, int]
     lower_case: bool
 
+    def tokens(self, text: str) -> Tokens:
+        """Return the ids of a text."""
+
     def tokenised(self, example: Example) -> Example:
         """Return the example with the ids of each of its texts."""
 
     def description(self) -> TokenizerDescription:
         """Return what a store records about it."""
+
+
+def load_text_tokenizer(
+    source: str, *, lower_case: bool | None = None, offline: bool = False, cache_dir: Path | None = None
+) -> TextTokenizer:
+    """Return the tokenizer of word pieces, or the vocabulary of words where a file of words is named.
+
+    Args:
+        source: as for :func:`~vltk.language.tokenization.load_tokenizer`, or the .json or .pkl of VSE-infinity, SCAN or
+            VSRN.
+        lower_case: as there.
+        offline: as there.
+        cache_dir: as there.
+
+    Raises:
+        DataError: nothing is at the path, or it holds no vocabulary.
+        OfflineError: it would have to be downloaded and cannot be.
+    """
+    if is_word_vocabulary(source):
+        return read_word_vocabulary(Path(source))
+    return load_tokenizer(source, lower_case=lower_case, offline=offline, cache_dir=cache_dir)
 
 
 @dataclass(frozen=True, kw_only=True)

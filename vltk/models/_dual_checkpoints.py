@@ -8,6 +8,7 @@ GPUs trained. torch's reader of plain data takes these with the one class and th
 from __future__ import annotations
 
 import argparse
+import importlib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from vltk.config import from_dict, listing
 from vltk.errors import DataError, VltkError
 from vltk.run_folder import WEIGHTS, find_checkpoint, read_about
 from vltk.run_folder.checkpoint import write_weights
@@ -63,6 +65,46 @@ def read_dual_file(path: Path) -> DualFile:
         weights = {name.removeprefix("model."): tensor for name, tensor in held.items()}
         return DualFile(path=file, own=read_about(file), weights=weights)
     return _published(file, _read_plain(file))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedDual:
+    """A dual encoder with its weights, in evaluation mode.
+
+    Attributes:
+        model: gives ``embed_images`` and ``embed_texts``; ``config`` is its size.
+        name: of the file in ``models/``.
+        file: where the weights come from, and what it says of itself.
+    """
+
+    model: Any
+    name: str
+    file: DualFile
+
+
+def load_dual(path: Path) -> LoadedDual:
+    """Build the dual encoder that a run or a file of ``vltk convert`` holds.
+
+    Raises:
+        DataError: not there, damaged, no dual encoder, or keys that do not fit.
+    """
+    file = read_dual_file(path)
+    told = file.own or {}
+    name, remedy = told.get("model"), "use a run of a dual encoder, or convert the checkpoint with vltk convert first"
+    if not isinstance(name, str) or name not in listing("vltk.models") or not isinstance(told.get("config"), Mapping):
+        raise DataError("does not say which model it holds", where=file.path, remedy=remedy)
+    try:
+        model: Any = from_dict(importlib.import_module(f"vltk.models.{name}").Config, told["config"]).build()
+    except (VltkError, AttributeError, TypeError) as error:
+        raise DataError(f"was written by another version ({error})", where=file.path, remedy=remedy) from error
+    if getattr(model, "family", "") != "dual":
+        raise DataError(f"holds a {name}, which does not embed the sides apart", where=file.path, remedy=remedy)
+    try:
+        model.load_state_dict(file.weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:160]
+        raise DataError(f"has weights of another model ({reason})", where=file.path, remedy=remedy) from error
+    return LoadedDual(model=model.eval(), name=name, file=file)
 
 
 def _file_of(path: Path) -> Path:
