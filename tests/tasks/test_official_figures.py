@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from tests.small_pairs import write_examples
@@ -20,7 +19,7 @@ from vltk.stores.examples import ExampleStore
 from vltk.tasks import nlvr2, vqa
 from vltk.tasks._task import Split
 from vltk.training_run import open_regions
-from vltk.types import Example, Prediction
+from vltk.types import BoxTarget, Example, Prediction
 
 # From the README of the reference material: overall, then per answer type, in percent with two digits.
 VQA = {
@@ -75,16 +74,19 @@ def test_nlvr2(always: bool, accuracy: str, consistency: str, shared: Path, tmp_
     assert [one.n for one in figures] == [6982, 2018]
 
 
-def test_boxes_need_the_sizes_of_the_pictures(tmp_path: Path) -> None:
-    examples, _ = small_examples("refcoco")
+def test_boxes_without_features_are_measured_and_the_oracle_is_left_out(tmp_path: Path) -> None:
+    target = BoxTarget(box=(0.0, 0.0, 20.0, 20.0), annotation_id="1")
+    examples = [replace(one, target=target) for one in small_examples("refcoco")[0]]
     split = split_of(tmp_path, examples)
     assert isinstance(split.features, AbsentFeatures)
-    predictions = {one.id: Prediction(id=one.id, answer=json.dumps([0, 0, 1, 1])) for one in examples}
-    task: Any = small_task("refcoco", split)
-    with pytest.raises(DataError, match="no feature store is given; give its store with --features"):
-        measure_predictions(task, split, predictions, protocol={})
-    assert (len(split.features), split.features.ids(), split.features.metadata.detector) == (0, [], "")
-    for ask in (split.features.region_count, split.features.scores):
-        with pytest.raises(DataError, match="image x: the regions of the picture are needed"):
-            ask("x")
-    assert np.array_equal([name in split.features for name in ("x", "y")], [False, False])
+    predictions = {one.id: Prediction(id=one.id, answer="[0, 0, 20, 19]") for one in examples}
+    figures = measure_predictions(small_task("refcoco", split), split, predictions, protocol={}).measurements
+    assert {one.metric: one.value for one in figures} == {"accuracy": 1.0, "accuracy by plain overlap": 1.0}
+
+
+@pytest.mark.parametrize("ask", ["get", "region_count", "scores"])
+def test_absent_features_say_which_option_brings_them(ask: str) -> None:
+    features: Any = AbsentFeatures()
+    assert (len(features), features.ids(), features.metadata.detector, "x" in features) == (0, [], "", False)
+    with pytest.raises(DataError, match=r"image x: the regions of the picture are needed.*with --features"):
+        getattr(features, ask)("x")

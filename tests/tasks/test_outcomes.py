@@ -64,3 +64,16 @@ def test_statements_of_one_set_of_pictures_belong_together(tmp_path: Path) -> No
     predictions = {name: Prediction(id=name, answer="True") for name in names}
     series = prediction_outcomes(small_task("nlvr2", split), split, predictions).series["accuracy"]
     assert series.clusters == ("dev-1", "dev-1", "dev-1", "dev-2")
+
+
+def test_an_interval_knows_that_questions_of_one_picture_depend_on_each_other(tmp_path: Path) -> None:
+    examples, pictures = small_examples("gqa", images=10, texts=12)
+    told = [replace(one, target=AnswersTarget(answers=("red",), question_type="query")) for one in examples]
+    split = split_of(tmp_path, told, pictures)
+    right = {one.id for one in told if int(one.image_ids[0].split("-")[1]) < 5}
+    predictions = {one.id: Prediction(id=one.id, answer="red" if one.id in right else "blue") for one in told}
+    figures = {one.metric: one for one in small_task("gqa", split).measure(split, predictions)}
+    low, high = figures["accuracy"].interval_95
+    assert figures["accuracy"].value == 0.5
+    assert high - low > 0.5, "ten pictures are not 120 questions"
+    assert figures["accuracy of query"].interval_95 == figures["accuracy"].interval_95

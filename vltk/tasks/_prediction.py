@@ -17,7 +17,6 @@ from vltk.batching import SpecialTokens, collate
 from vltk.errors import DataError, UsageError
 from vltk.mixture import Names, check_finite, special_tokens
 from vltk.models._heads import AlignmentHead, Head, begin_head
-from vltk.run_folder import wilson_interval
 from vltk.tasks._task import Split
 from vltk.types import Batch, EncoderOutput, Example, Losses, Measurement, Prediction, RegionFeatures
 
@@ -347,17 +346,6 @@ def check_ids(predictions: Mapping[str, Any], wanted: set[str], where: str) -> N
                 f"{len(odd)} of {len(wanted)} examples {what}" if what else f"{len(odd)} predictions have no example"
             )
             raise DataError(f"{problem} ({shown})", where=where, remedy="predict this very split")
-
-
-def share(metric: str, hits: Sequence[bool] | NDArray[np.bool_]) -> Measurement:
-    """Return the share of hits with its interval (Wilson).
-
-    Example:
-        >>> share("accuracy", [True, True, False, True]).value
-        0.75
-    """
-    value = float(np.mean(hits))
-    return Measurement(metric=metric, value=value, n=len(hits), interval_95=wilson_interval(value, len(hits)))
 
 
 def top(scores: Tensor, names: Sequence[str], answers: Sequence[str]) -> list[Prediction]:

@@ -11,7 +11,7 @@ from torch import nn
 
 from vltk.datasets import gqa
 from vltk.metrics.accuracy import gqa_figures
-from vltk.tasks._prediction import share
+from vltk.tasks._outcomes import counted_rows, mean_of, means_by
 from vltk.tasks._questions import ClosedAnswers, QuestionConfig
 from vltk.tasks._submission import JSONList, Submission
 from vltk.tasks._task import Split
@@ -64,13 +64,9 @@ class Questions(ClosedAnswers):
         The latter count balanced questions and need --official-questions: binary, open, distribution, consistency where
         what is entailed was answered as well, validity and plausibility with the choices.
         """
-        hits: dict[str, list[bool]] = {}
-        for example, prediction in self.paired(split, predictions):
-            hit = self.counted(example, prediction, split)[self.primary] == 1
-            hits.setdefault(_kind(example), []).append(hit)
-        by_kind = [share(f"accuracy of {kind}", found) for kind, found in sorted(hits.items()) if kind]
-        everything = share(self.primary, [hit for found in hits.values() for hit in found])
-        return [everything, *by_kind, *self._official(predictions)]
+        rows = counted_rows(self, split, predictions)
+        by_kind = means_by(self, rows, _kind)
+        return [mean_of(self, self.primary, rows), *by_kind, *self._official(predictions)]
 
     def _official(self, predictions: Mapping[str, Prediction]) -> list[Measurement]:
         if self.config.official_questions is None:

@@ -18,7 +18,8 @@ from vltk.metrics.accuracy import group_hits
 from vltk.models._heads import AlignmentHead, Head, PairAttentionHead, PairHead, TripletHead
 from vltk.objectives.classification import binary_cross_entropy
 from vltk.objectives.masked import cross_entropy
-from vltk.tasks._prediction import AnsweringTask, PredictionModule, Row, one_text, share, size_of, top
+from vltk.tasks._outcomes import counted_rows, mean_of
+from vltk.tasks._prediction import AnsweringTask, PredictionModule, Row, one_text, size_of, top
 from vltk.tasks._submission import Submission, csv_line, read_csv_rows
 from vltk.tasks._task import Split
 from vltk.types import Batch, Example, LabelTarget, Losses, Measurement, Prediction
@@ -123,10 +124,12 @@ class Statements(AnsweringTask):
 
     def measure(self, split: Split, predictions: Mapping[str, Prediction]) -> list[Measurement]:
         """Return accuracy, and consistency: the share of sentences that are judged rightly of all their pairs."""
-        pairs = list(self.paired(split, predictions))
-        hits = [self.counted(example, prediction, split)[self.primary] == 1 for example, prediction in pairs]
-        groups = group_hits([example.group or example.id for example, _ in pairs], hits)
-        return [share(self.primary, hits), share("consistency", list(groups.values()))]
+        rows = counted_rows(self, split, predictions)
+        names = [example.group or example.id for example, _ in rows]
+        right = group_hits(names, [hit == 1 for _, hit in rows])
+        one_each = {name: example for name, (example, _) in zip(names, rows, strict=True)}
+        sentences = [(one_each[name], float(hit)) for name, hit in right.items()]
+        return [mean_of(self, self.primary, rows), mean_of(self, "consistency", sentences)]
 
     def counted(self, example: Example, prediction: Prediction, split: Split) -> dict[str, float]:
         """Return whether the statement is judged rightly."""

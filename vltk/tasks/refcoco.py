@@ -22,7 +22,8 @@ from vltk.metrics.grounding import HIT, is_found, overlaps
 from vltk.mixture import Exclusion
 from vltk.models._heads import RegionHead
 from vltk.objectives.classification import region_cross_entropy, region_ranking
-from vltk.tasks._prediction import AnsweringTask, PredictionModule, Row, one_text, share, size_of
+from vltk.tasks._outcomes import mean_of
+from vltk.tasks._prediction import AnsweringTask, PredictionModule, Row, one_text, size_of
 from vltk.tasks._source import Layout, read_one
 from vltk.tasks._submission import JSONList, Submission
 from vltk.tasks._task import Split
@@ -93,6 +94,7 @@ SUBMISSION = Submission(
 """The box x, y, w, h of each sentence, in pixels."""
 
 PLAIN = "accuracy by plain overlap"
+_ORACLE, _UNSEEN = "oracle recall", "accuracy on unseen images"
 
 
 class Grounding(AnsweringTask):
@@ -184,19 +186,20 @@ class Grounding(AnsweringTask):
 
         Answers made elsewhere are measured without features as well; what regions allow is then left out.
         """
-        hits, plain, oracle, fresh = [], [], [], []
+        found: dict[str, list[tuple[Example, float]]] = {self.primary: [], PLAIN: [], _ORACLE: [], _UNSEEN: []}
         for example, prediction in self.paired(split, predictions):
             counted = self.counted(example, prediction, split)
-            hits.append(counted[self.primary] == 1)
-            plain.append(counted[PLAIN] == 1)
+            for name, value in counted.items():
+                found[name].append((example, value))
             picture = _picture(example, split)
             if picture is not None:
-                oracle.append(is_found(pixel_boxes(picture), gold_box(example, picture)))
-            if example.image_ids[0] not in self.seen:
-                fresh.append(hits[-1])
-        found = [share(self.primary, hits), share(PLAIN, plain)]
-        found += [share("oracle recall", oracle)] if len(oracle) == len(hits) else []
-        return found + ([share("accuracy on unseen images", fresh)] if self.config.seen_images and fresh else [])
+                possible = is_found(pixel_boxes(picture), gold_box(example, picture))
+                found[_ORACLE].append((example, float(possible)))
+            if self.config.seen_images and example.image_ids[0] not in self.seen:
+                found[_UNSEEN].append((example, counted[self.primary]))
+        if len(found[_ORACLE]) < len(found[self.primary]):
+            del found[_ORACLE]
+        return [mean_of(self, name, rows) for name, rows in found.items() if rows]
 
     def counted(self, example: Example, prediction: Prediction, split: Split) -> dict[str, float]:
         """Return whether the box is found, by the published overlap and by the plain one."""

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 
 from vltk.datasets import snli_ve
-from vltk.tasks._prediction import share
+from vltk.tasks._outcomes import counted_rows, mean_of, means_by
 from vltk.tasks._questions import ClosedAnswers, HeadName
 from vltk.tasks._task import Split
 from vltk.tasks._vocabulary import AnswerVocabulary
@@ -56,11 +56,8 @@ class Entailment(ClosedAnswers):
 
     def measure(self, split: Split, predictions: Mapping[str, Prediction]) -> list[Measurement]:
         """Return accuracy over all pairs and over those of each label."""
-        hits: dict[str, list[bool]] = {label: [] for label in snli_ve.LABELS}
-        for example, prediction in self.paired(split, predictions):
-            hits[self._right(example)].append(self.counted(example, prediction, split)[self.primary] == 1)
-        by_label = [share(f"accuracy of {label}", found) for label, found in hits.items() if found]
-        return [share("accuracy", [hit for found in hits.values() for hit in found]), *by_label]
+        rows = counted_rows(self, split, predictions)
+        return [mean_of(self, self.primary, rows), *means_by(self, rows, self._right)]
 
     def counted(self, example: Example, prediction: Prediction, split: Split) -> dict[str, float]:
         """Return whether the label is the right one."""

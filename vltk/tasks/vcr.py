@@ -20,7 +20,8 @@ from vltk.metrics.accuracy import vcr_hits
 from vltk.models._heads import ChoiceHead
 from vltk.objectives.masked import cross_entropy
 from vltk.tasks._object_tokens import ObjectTokens
-from vltk.tasks._prediction import AnsweringTask, PredictionModule, Row, pieces_of, share, size_of
+from vltk.tasks._outcomes import mean_of
+from vltk.tasks._prediction import AnsweringTask, PredictionModule, Row, pieces_of, size_of
 from vltk.tasks._submission import Submission, choice_probabilities, csv_line, read_csv_rows
 from vltk.tasks._task import Split
 from vltk.types import Batch, ChoiceTarget, Example, Losses, Measurement, Prediction
@@ -176,8 +177,8 @@ class Choices(AnsweringTask):
 
     def measure(self, split: Split, predictions: Mapping[str, Prediction]) -> list[Measurement]:
         """Return the accuracies of Q to A, of QA to R (after the right answer), and of both at once."""
-        counted = [self.counted(*pair, split) for pair in self.paired(split, predictions)]
-        return [share(name, [values[name] == 1 for values in counted]) for name in counted[0]]
+        counted = [(example, self.counted(example, one, split)) for example, one in self.paired(split, predictions)]
+        return [mean_of(self, name, [(one, values[name]) for one, values in counted]) for name in counted[0][1]]
 
     def counted(self, example: Example, prediction: Prediction, split: Split) -> dict[str, float]:
         """Return whether both are right, and each of them alone."""

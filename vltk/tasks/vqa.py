@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from vltk.datasets import visual_genome, vqa
 from vltk.errors import UsageError
 from vltk.metrics.accuracy import vqa_scores
-from vltk.metrics.significance import mean_interval
+from vltk.tasks._outcomes import counted_rows, mean_of, means_by
 from vltk.tasks._questions import ClosedAnswers, QuestionConfig
 from vltk.tasks._submission import JSONList, Submission
 from vltk.tasks._task import Split
@@ -71,17 +69,9 @@ class Questions(ClosedAnswers):
 
     def measure(self, split: Split, predictions: Mapping[str, Prediction]) -> list[Measurement]:
         """Return the accuracy over all questions, over those of each answer type and of each question type."""
-        examples, given = map(list, zip(*self.paired(split, predictions), strict=True))
-        values = np.array([self._score(e, p.answer) for e, p in zip(examples, given, strict=True)])
-        images: dict[str, int] = {}
-        clusters = np.array([images.setdefault(example.image_ids[0], len(images)) for example in examples])
-        found = [_mean(self.primary, values, clusters)]
-        for attribute in ("answer_type", "question_type"):
-            kinds = np.array([getattr(example.target, attribute, "") for example in examples])
-            for kind in sorted(set(kinds.tolist()) - {""}):
-                rows = kinds == kind
-                found.append(_mean(f"accuracy of {kind!r}", values[rows], clusters[rows]))
-        return found
+        rows = counted_rows(self, split, predictions)
+        by_type = [means_by(self, rows, kind, "accuracy of {!r}") for kind in (_answer_type, _question_type)]
+        return [mean_of(self, self.primary, rows), *by_type[0], *by_type[1]]
 
     def counted(self, example: Example, prediction: Prediction, split: Split) -> dict[str, float]:
         """Return the official accuracy of one question."""
@@ -94,10 +84,12 @@ class Questions(ClosedAnswers):
         return float(scores[self.vocabulary.labels[answer]]) if answer in self.vocabulary.labels else 0.0
 
 
-def _mean(metric: str, values: NDArray[np.float64], images: NDArray[np.int64]) -> Measurement:
-    """Return a mean whose interval knows that the questions of one image depend on each other."""
-    interval = mean_interval(values, images)
-    return Measurement(metric=metric, value=float(values.mean()), n=len(values), interval_95=interval)
+def _answer_type(example: Example) -> str:
+    return example.target.answer_type if isinstance(example.target, AnswersTarget) else ""
+
+
+def _question_type(example: Example) -> str:
+    return example.target.question_type if isinstance(example.target, AnswersTarget) else ""
 
 
 @dataclass(frozen=True, kw_only=True)
