@@ -114,6 +114,8 @@ def save(model: TranslationTransformer, out: Path) -> None:
     config = model.config
     arguments = argparse.Namespace(
         arch="transformer",
+        task="translation",
+        criterion="label_smoothed_cross_entropy",
         encoder_embed_dim=config.hidden,
         decoder_embed_dim=config.hidden,
         encoder_ffn_embed_dim=config.encoder_intermediate,
@@ -125,7 +127,10 @@ def save(model: TranslationTransformer, out: Path) -> None:
         share_all_embeddings=True,
         share_decoder_input_output_embed=True,
     )
-    torch.save({"args": arguments, "model": model.state_dict()}, out / "model.pt")
+    # vltk reads settings and weights; fairseq wants to find the rest as well.
+    history = [{"criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {}, "num_updates": 0}]
+    rest = {"optimizer_history": history, "extra_state": {"train_iterator": {"epoch": 1}}, "last_optimizer_state": None}
+    torch.save({"args": arguments, "model": model.state_dict(), **rest}, out / "model.pt")
 
 
 def main() -> None:

@@ -223,6 +223,7 @@ def test_another_vocabulary_than_that_of_the_store_is_refused(folder, trees, cap
         ((), "nothing to do; give --pivot, --parser or --conllu"),
         (("--parser", "x", "--conllu", "y"), "give one of them; leave one out"),
         (("--conllu", "y", "--resume", "must"), "nothing was begun there; leave out --resume must"),
+        (("--pivot", "en-de", "--precision", "bf16"), "--precision: got bf16, texts are translated and parsed in fp32"),
         (("--pivot", "en"), "got 'en', expected languages such as en-de"),
     ],
 )

@@ -34,6 +34,13 @@ WORDS = [
     "ball",
 ]
 
+# What fairseq wants to find in a checkpoint of 2019 beside settings and weights.
+HISTORY = {
+    "optimizer_history": [{"criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {}, "num_updates": 0}],
+    "extra_state": {"train_iterator": {"epoch": 1}},
+    "last_optimizer_state": None,
+}
+
 
 def write_directory(
     folder: Path,
@@ -54,7 +61,7 @@ def write_directory(
         model = TranslationTransformer(small_config(len(words) + 4))
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, std=0.5)
-        torch.save({"args": arguments(), "model": published(model)}, folder / f"model{number}.pt")
+        torch.save({"args": arguments(), "model": published(model), **HISTORY}, folder / f"model{number}.pt")
     return folder
 
 
@@ -75,6 +82,9 @@ def small_config(pieces: int) -> TransformerConfig:
 
 def arguments(**changes: Any) -> argparse.Namespace:
     values = {
+        "arch": "transformer",
+        "task": "translation",
+        "criterion": "label_smoothed_cross_entropy",
         "encoder_embed_dim": 16,
         "decoder_embed_dim": 16,
         "encoder_ffn_embed_dim": 32,

@@ -1,26 +1,22 @@
-"""Translation: what golden vectors do not show, and every way that weights can be wrong."""
+"""Translation: the model, the search and the batches, beyond what golden vectors show."""
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import itertools
 import math
-import sys
 
 import pytest
 import torch
 
-from tests.language.small_translation import WORDS, arguments, published, small_config, write_directory
-from vltk.errors import DataError, OfflineError, UsageError, VltkError
+from tests.language.small_translation import published, small_config, write_directory
+from vltk.errors import DataError, UsageError
 from vltk.language._fairseq_directory import upgraded
-from vltk.language._hub_translation import HubDecoder, _choose_languages
 from vltk.language._search import Search, search
 from vltk.language._subwords import BytePairs, Dictionary, without_joints
 from vltk.language._transformer import EOS, TransformerConfig, TranslationTransformer
 from vltk.language._translator import Bucketing, Ensemble
-from vltk.language.paraphrase import Filter, Paraphraser
-from vltk.language.translation import find_weights, languages_of, load_ensemble, load_translator, read_weights_options
+from vltk.language.translation import load_ensemble, load_translator
 
 TEXTS = [
     "the man runs .",
@@ -41,7 +37,7 @@ def translator(folder):
     return load_translator(folder, "en", "de")
 
 
-# -- the model ---------------------------------------------------------------------------------------------------------
+# -- the model -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("norm_first", [False, True])
@@ -97,7 +93,7 @@ def test_older_names_are_brought_up_to_date():
     assert all(torch.equal(found[name], tensor) for name, tensor in new.items())
 
 
-# -- search ------------------------------------------------------------------------------------------------------------
+# -- search ----------------------------------------------------------------------------------------------------------
 
 
 class Table:
@@ -209,7 +205,7 @@ def test_a_search_that_cannot_be_is_refused(values, sentence):
         Search(**values)
 
 
-# -- batches -----------------------------------------------------------------------------------------------------------
+# -- batches ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_batch_never_holds_more_pieces_than_allowed():
@@ -239,7 +235,7 @@ def test_a_sentence_without_words_is_named(translator):
         translator.translate(["a dog .", " \t"], ids=["a", "b"])
 
 
-# -- pieces ------------------------------------------------------------------------------------------------------------
+# -- pieces ----------------------------------------------------------------------------------------------------------
 
 
 def test_pieces_are_merged_in_the_order_of_the_file():
@@ -254,267 +250,3 @@ def test_a_dictionary_reads_pieces_that_look_like_line_ends(tmp_path):
     assert dictionary.pieces[4:] == ("a", "\u2028", "b")
     assert dictionary.encode("b zebra a") == (6, 3, 4, 2)
     assert dictionary.decode([6, 3, 4, 2]) == "b <unk> a"
-
-
-# -- bad weights -------------------------------------------------------------------------------------------------------
-
-
-def test_a_dictionary_of_another_model_is_refused(tmp_path):
-    folder = write_directory(tmp_path / "en-de")
-    with (folder / "dict.en.txt").open("a") as stream:
-        stream.write("zebra 1\n")
-    with pytest.raises(
-        DataError, match=r"model1\.pt: has 24 source pieces, its dictionary 25; give the dict\.xx\.txt files"
-    ):
-        load_translator(folder, "en", "de")
-
-
-def test_a_missing_language_is_named(folder):
-    with pytest.raises(DataError, match="en-de: has no dictionary of language 'fr'; known are de, en"):
-        load_translator(folder, "en", "fr")
-
-
-def test_a_folder_without_checkpoint_names_what_is_there(tmp_path):
-    folder = write_directory(tmp_path / "en-de")
-    (folder / "model1.pt").rename(folder / "other.pt")
-    with pytest.raises(DataError, match=r"holds no model\*\.pt \(but other\.pt\)"):
-        load_translator(folder, "en", "de")
-    assert load_translator(folder, "en", "de", checkpoints=("other.pt",)).translate(["a dog ."])[0]
-    with pytest.raises(DataError, match=r"holds no othr\.pt; did you mean other\.pt"):
-        load_translator(folder, "en", "de", checkpoints=("othr.pt",))
-
-
-def test_a_checkpoint_that_would_run_something_is_not_run(tmp_path):
-    folder = write_directory(tmp_path / "en-de")
-
-    class Hostile:
-        def __reduce__(self):
-            return (sys.exit, (7,))
-
-    torch.save({"args": arguments(), "model": {}, "extra_state": Hostile()}, folder / "model1.pt")
-    with pytest.raises(DataError, match=r"model1\.pt: is no checkpoint that can be read \(.*; download it again"):
-        load_translator(folder, "en", "de")
-
-
-@pytest.mark.parametrize(
-    ("content", "sentence"),
-    [
-        (b"not a checkpoint", "is no checkpoint that can be read"),
-        ({"weights": 1}, "holds no 'model' with weights"),
-        ({"model": {"a": 1}}, "has weights that are no tensors"),
-        ({"model": {}}, "does not say how large its Transformer is"),
-        ({"model": {}, "args": arguments(encoder_learned_pos=True)}, "was trained with encoder_learned_pos"),
-        ({"model": {}, "args": arguments()}, "has no embeddings of its encoder"),
-    ],
-)
-def test_a_checkpoint_of_something_else_is_refused(tmp_path, content, sentence):
-    folder = write_directory(tmp_path / "en-de")
-    if isinstance(content, bytes):
-        (folder / "model1.pt").write_bytes(content)
-    else:
-        torch.save(content, folder / "model1.pt")
-    with pytest.raises(DataError, match=sentence):
-        load_translator(folder, "en", "de")
-
-
-def test_weights_that_do_not_fit_their_own_settings_are_refused(tmp_path):
-    folder = write_directory(tmp_path / "en-de")
-    state = published(TranslationTransformer(small_config(len(WORDS) + 4)))
-    state["decoder.layers.9.fc1.weight"] = state.pop("decoder.layers.1.fc1.weight")
-    torch.save({"args": arguments(), "model": state}, folder / "model1.pt")
-    with pytest.raises(DataError, match=r"lacks \['decoder.layers.1.fc1.weight'\] and has \['decoder.layers.9"):
-        load_translator(folder, "en", "de")
-
-
-def test_the_installed_fairseq_translates_alike_or_its_absence_is_one_sentence(folder):
-    if importlib.util.find_spec("fairseq") is None:
-        with pytest.raises(
-            VltkError, match=r'fairseq is not installed; pip install "pip<24.1" && pip install --no-deps'
-        ):
-            load_translator(folder, "en", "de", engine="fairseq")
-        return
-    ours = load_translator(folder, "en", "de").translate(TEXTS, settings=Search(n_best=5, max_length_b=30))
-    library = load_translator(folder, "en", "de", engine="fairseq")
-    theirs = library.translate(TEXTS, settings=Search(n_best=5, max_length_b=30))
-    assert [[one.tokens for one in row] for row in ours] == [[one.tokens for one in row] for row in theirs]
-    assert [row[0].score for row in ours] == pytest.approx([row[0].score for row in theirs], abs=1e-4)
-    with pytest.raises(UsageError, match="fairseq cannot sample with a seed per sentence"):
-        library.translate(TEXTS, settings=Search(sampling=True))
-
-
-def test_a_fairseq_engine_takes_only_its_own_directories(tmp_path):
-    with pytest.raises(DataError, match=r"holds no dict\.\*\.txt; --engine fairseq takes"):
-        load_translator(tmp_path, "en", "de", engine="fairseq")
-
-
-# -- models of transformers --------------------------------------------------------------------------------------------
-
-
-def seq2seq(kind):
-    import transformers
-
-    sizes = {
-        f"{side}_{name}": value
-        for side in ("encoder", "decoder")
-        for name, value in (("layers", 2), ("attention_heads", 2), ("ffn_dim", 32))
-    }
-    shared = {"d_model": 16, "max_position_embeddings": 64, "init_std": 0.5, "forced_eos_token_id": None, **sizes}
-    torch.manual_seed(0)
-    if kind == "FSMT":
-        config = transformers.FSMTConfig(langs=["en", "de"], src_vocab_size=40, tgt_vocab_size=40, **shared)
-        return transformers.FSMTForConditionalGeneration(config).eval()
-    ends = {"pad_token_id": 39, "eos_token_id": 0, "decoder_start_token_id": 39} if kind == "Marian" else {}
-    config = getattr(transformers, f"{kind}Config")(vocab_size=40, **shared, **ends)
-    name = {"Marian": "MarianMTModel", "M2M100": "M2M100ForConditionalGeneration"}[kind]
-    return getattr(transformers, name)(config).eval()
-
-
-@pytest.mark.parametrize("kind", ["FSMT", "Marian", "M2M100"])
-def test_a_model_of_transformers_is_searched_with_the_scores_of_its_own_forward_pass(kind):
-    model = seq2seq(kind)
-    decoder = HubDecoder(model, target_id=7 if kind == "M2M100" else None)
-    sources = [[5, 6, 7, 8, decoder.end], [9, 10, decoder.end], [11, 12, 13, 14, 15, 16, decoder.end]]
-    greedy = search(decoder, sources, "abc", Search(beam=1, max_length_b=12))
-    for source, (one,) in zip(sources, greedy, strict=True):
-        ids = torch.tensor([source])
-        made = model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            num_beams=1,
-            do_sample=False,
-            max_length=13,
-            bad_words_ids=[[decoder.forbidden[0]]],
-            forced_bos_token_id=decoder.forced[0] if decoder.forced else None,
-        )
-        assert list(one.tokens[:11]) == made[0, 1:12].tolist()
-    found = search(decoder, sources, "abc", Search(beam=4, max_length_b=12))
-    for source, hypotheses in zip(sources, found, strict=True):
-        (alone,) = search(decoder, [source], "a", Search(beam=4, max_length_b=12))
-        assert [one.tokens for one in alone] == [one.tokens for one in hypotheses]
-        for one in hypotheses:
-            before = torch.tensor([[decoder.first, *one.tokens[:-1]]])
-            logits = model(input_ids=torch.tensor([source]), decoder_input_ids=before, use_cache=False).logits
-            forced = logits.log_softmax(-1)[0].gather(1, torch.tensor(one.tokens)[:, None])[:, 0]
-            torch.testing.assert_close(torch.tensor(one.token_scores), forced, atol=1e-4, rtol=0)
-
-
-def test_a_saved_fsmt_folder_translates_and_knows_its_direction(tmp_path):
-    import json
-
-    from transformers import FSMTTokenizer
-
-    vocabulary = ["<s>", "<pad>", "</s>", "<unk>", *(f"{word}</w>" for word in WORDS)]
-    for name in ("src", "tgt"):
-        (tmp_path / f"vocab-{name}.json").write_text(json.dumps({piece: n for n, piece in enumerate(vocabulary)}))
-    from tests.language.small_translation import merges
-
-    (tmp_path / "merges.txt").write_text(merges(WORDS))
-    tokenizer = FSMTTokenizer(
-        langs=["en", "de"],
-        src_vocab_file=str(tmp_path / "vocab-src.json"),
-        tgt_vocab_file=str(tmp_path / "vocab-tgt.json"),
-        merges_file=str(tmp_path / "merges.txt"),
-        do_lower_case=False,
-    )
-    folder = tmp_path / "wmt19-en-de"
-    tokenizer.save_pretrained(folder)
-    seq2seq("FSMT").save_pretrained(folder)
-    translator = load_translator(folder, "en", "de")
-    (best,) = translator.translate(["the dog runs ."], settings=Search(beam=2, max_length_b=8))[0]
-    assert len(best.tokens) <= 9
-    with pytest.raises(DataError, match="wmt19-en-de: translates en-de, asked for is de-en"):
-        load_translator(folder, "de", "en")
-
-
-def test_a_tokenizer_of_many_languages_is_told_which():
-    tokenizer = argparse.Namespace(
-        src_lang="", all_special_tokens=["</s>", "eng_Latn", "deu_Latn"], convert_tokens_to_ids={"deu_Latn": 8}.get
-    )
-    assert _choose_languages(tokenizer, "eng_Latn", "deu_Latn", "nllb") == 8
-    assert tokenizer.src_lang == "eng_Latn"
-    with pytest.raises(UsageError, match=r"nllb: knows no language 'en' \(but .*; name languages as the model does"):
-        _choose_languages(tokenizer, "en", "deu_Latn", "nllb")
-
-
-def test_a_folder_that_is_no_model_and_a_hub_id_out_of_reach_are_told_apart(tmp_path):
-    with pytest.raises(DataError, match="is no seq2seq model with its tokenizer"):
-        load_translator(tmp_path, "en", "de")
-    with pytest.raises(DataError, match="there is no such folder"):
-        load_translator(tmp_path / "none", "en", "de")
-    with pytest.raises(OfflineError, match="'nobody/none' is not on this machine and cannot be downloaded"):
-        load_translator("nobody/none", "en", "de", offline=True)
-
-
-# -- chains ------------------------------------------------------------------------------------------------------------
-
-
-def test_a_chain_goes_back_to_its_first_language():
-    assert languages_of("en-de-en") == languages_of("en-de")
-    assert languages_of("en-de-fr") == [("en", "de"), ("de", "fr"), ("fr", "en")]
-    with pytest.raises(UsageError, match=r"--pivot: got 'en', expected languages such as en-de or en-de-fr"):
-        languages_of("en")
-
-
-def test_a_missing_direction_is_named():
-    weights = read_weights_options(["facebook/wmt19-en-de", "en-ru=mine"])
-    sentence = (
-        "--pivot: en-de needs weights for de-en, and there are some for en-de, en-ru; add --translator de-en=FOLDER"
-    )
-    with pytest.raises(UsageError, match=sentence):
-        find_weights(["en-de"], weights)
-
-
-def test_weights_are_found_by_the_names_of_their_folders(tmp_path):
-    for name in ("wmt19.en-de.joined-dict.ensemble", "opus-mt-de-en", "notes"):
-        (tmp_path / name).mkdir()
-    found = read_weights_options([str(tmp_path)])
-    assert found == {
-        ("de", "en"): str(tmp_path / "opus-mt-de-en"),
-        ("en", "de"): str(tmp_path / "wmt19.en-de.joined-dict.ensemble"),
-    }
-    assert read_weights_options(["eng_Latn-deu_Latn=nllb"]) == {("eng_Latn", "deu_Latn"): "nllb"}
-    with pytest.raises(UsageError, match=r"both .* and .* translate en-de"):
-        read_weights_options([str(tmp_path), "en-de=other"])
-    with pytest.raises(UsageError, match="notes tells no direction; write it as en-de=FOLDER"):
-        read_weights_options([str(tmp_path / "notes")])
-
-
-class Parrot:
-    """A translator that adds a word, or says what it is told to."""
-
-    def __init__(self, answers=None):
-        self.answers, self.seen, self.description = answers or {}, [], {}
-
-    def translate(self, texts, *, ids=(), settings=None, bucketing=None, progress=None):
-        from vltk.language._search import Hypothesis
-
-        self.seen += ids
-        made = [self.answers.get(text, [f"{text} again"]) for text in texts]
-        return [[Hypothesis(tokens=(2,), score=0.0, token_scores=(0.0,), text=one) for one in row] for row in made]
-
-
-def test_paraphrases_are_those_that_differ_and_are_not_too_long():
-    back = Parrot({"a b c again": ["A, b c!", "c b a", "b c a"], "x y again": ["x " * 9], "long again": []})
-    translators = {("en", "de"): Parrot(), ("de", "en"): back}
-    maker = Paraphraser(["en-de"], translators, per_pivot=2)
-    assert maker.paraphrase(["a b c", "x y", "long"], ["1", "2", "3"]) == [("c b a", "b c a"), (), ()]
-    assert maker.tally.left_out == {"identical": 1, "length": 1, "repeated": 0}
-    assert (maker.tally.sentences, maker.tally.paraphrases, maker.tally.without, maker.tally.too_long) == (3, 2, 2, 1)
-    assert back.seen == ["en-de/1/1", "en-de/1/2", "en-de/1/3"]
-
-
-def test_what_two_pivots_both_say_is_kept_once():
-    pairs = {("en", "de"): Parrot(), ("en", "ru"): Parrot()}
-    backs = {(pivot, "en"): Parrot({"a b again": ["B a."]}) for pivot in ("de", "ru")}
-    maker = Paraphraser(["en-de", "en-ru"], pairs | backs)
-    assert maker.paraphrase(["a b"], ["1"]) == [("B a.",)]
-    assert maker.tally.left_out["repeated"] == 1
-    both = Paraphraser(["en-de", "en-ru"], pairs | backs, allowed=Filter(repeated=True))
-    assert both.paraphrase(["a b"], ["1"]) == [("B a.", "B a.")]
-
-
-def test_a_chain_without_translator_is_refused():
-    with pytest.raises(UsageError, match="en-de needs a translator for de-en"):
-        Paraphraser(["en-de"], {("en", "de"): Parrot()})
-    with pytest.raises(UsageError, match=r"got length ratios 2\.0 to 1\.0"):
-        Filter(shortest=2.0, longest=1.0)

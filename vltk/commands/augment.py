@@ -187,6 +187,9 @@ def _check(config: AugmentConfig) -> None:
         raise UsageError(
             "goes with --examples", where="--pivot, --parser, --conllu", remedy="make the views by themselves"
         )
+    if config.examples is not None and config.device.precision != "fp32":
+        problem = f"got {config.device.precision}, texts are translated and parsed in fp32"
+        raise UsageError(problem, where="--precision", remedy="leave it out")
     if config.parses.parser is not None and config.parses.conllu:
         raise UsageError("give one of them", where="--parser, --conllu", remedy="leave one out")
     if config.examples is not None and not texts:
@@ -211,6 +214,7 @@ def _paraphraser(config: AugmentConfig) -> Paraphraser | None:
     if not chosen.pivot:
         return None
     from vltk.detection.extractor import choose_device
+    from vltk.detection.hub_detectors import quiet
     from vltk.language.paraphrase import Filter, Paraphraser
     from vltk.language.translation import Bucketing, Search, find_weights, load_translator, read_weights_options
 
@@ -226,12 +230,13 @@ def _paraphraser(config: AugmentConfig) -> Paraphraser | None:
         seed=config.seed,
     )
     device = choose_device(config.device.device)
-    translators = {
-        (source, target): load_translator(
-            path, source, target, engine=chosen.engine, device=device, offline=config.hub.offline
-        )
-        for (source, target), path in weights.items()
-    }
+    with quiet():
+        translators = {
+            (source, target): load_translator(
+                path, source, target, engine=chosen.engine, device=device, offline=config.hub.offline
+            )
+            for (source, target), path in weights.items()
+        }
     return Paraphraser(
         chosen.pivot,
         translators,

@@ -165,7 +165,7 @@ def _limits(decoder: Decoder, sources: Sequence[Sequence[int]], settings: Search
 
 def _restrict(scores: Tensor, decoder: Decoder, settings: Search, step: int, limits: Tensor) -> Tensor:
     """Take away what may not come next: padding, an end too early, anything but the end at the limit."""
-    scores = scores.masked_fill(scores.isnan(), -math.inf)
+    scores = scores.nan_to_num_(nan=-math.inf, posinf=math.inf, neginf=-math.inf)
     scores[..., list(decoder.forbidden)] = -math.inf
     scores[..., decoder.unknown] -= settings.unknown_penalty
     if step < len(decoder.forced):
