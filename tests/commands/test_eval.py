@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import signal
 import subprocess
@@ -16,6 +17,8 @@ import pytest
 
 from tests.small_pairs import arguments, caption, picture, write_examples, write_features, write_pairs
 from vltk.cli import main
+from vltk.commands.eval import EvalConfig
+from vltk.config import listing, options
 from vltk.run_folder import file_sha256
 from vltk.run_folder.outcomes import read_outcomes
 from vltk.stores.examples import ExampleStore
@@ -334,6 +337,14 @@ def test_zero_shot_ranks_by_the_head_of_matching(
             pair = replace(image, input_ids=text.input_ids, text_mask=text.text_mask, regions=image.regions.float())
             logit = model.matching_logits(model.encoder(pair).pooled)[0, 1]
             assert scores.scores[row, column] == pytest.approx(float(logit), abs=1e-5)
+
+
+@pytest.mark.parametrize("task", listing("vltk.tasks"))
+def test_a_task_takes_no_name_from_the_options_of_eval(task: str) -> None:
+    chosen = importlib.import_module(f"vltk.tasks.{task}").Config
+    own = {one.path: one.name for one in options(EvalConfig)}
+    with_task = {one.path: one.name for one in options(EvalConfig, {("options",): chosen})}
+    assert {path: with_task[path] for path in own} == own
 
 
 def test_answers_need_fine_tuning(stores: Stores, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -110,7 +110,7 @@ class Session:
         if how.rerank_from is not None:
             first = first_stage(how.rerank_from, opened, pool, execution=self.execution, bar=bar)
         return RetrievalEvaluation(
-            opened=opened, pool=pool, execution=self.execution, bar=bar, first=first, candidates=how.candidates
+            opened=opened, pool=pool, execution=self.execution, bar=bar, first=first, candidates=self.config.candidates
         )
 
     def _pool(self, opened: Opened) -> Pool:

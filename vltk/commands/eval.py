@@ -29,8 +29,6 @@ class ProtocolConfig:
     """Show what the authors' code prints of the same scores beside the right figures."""
     rerank_from: Path | None = None
     """Let a first stage propose candidates: a score matrix, or a run of a dual encoder."""
-    candidates: int = 100
-    """Pictures of each text and texts of each picture that --rerank-from proposes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +92,8 @@ class EvalConfig:
     options: Any = chosen_by("task", package="vltk.tasks", attribute="Config")
     checkpoint: Literal["auto", "best", "last"] = "auto"
     """Which checkpoint of the run; auto takes the best where there is one."""
+    candidates: int = 100
+    """Pictures of each text and texts of each picture that --rerank-from proposes to be ranked anew."""
     how: ProtocolConfig = field(default_factory=ProtocolConfig)
     stored: StoredConfig = field(default_factory=StoredConfig)
     regions: RegionsConfig = field(default_factory=RegionsConfig)
