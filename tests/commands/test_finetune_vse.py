@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from transformers import ResNetConfig, ResNetModel
 
 from vltk.cli import main
 from vltk.models._vse_checkpoints import read_vse
@@ -110,3 +112,27 @@ def test_hard_candidates_are_not_for_dual_encoders(
 ) -> None:
     assert main(arguments(stores, tmp_path / "run", "--negatives", "hard")) == 2
     assert "need an encoder that sees both sides" in capsys.readouterr().err
+
+
+def test_a_model_of_grids_learns_from_pixels(
+    stores: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    size = {"embedding_size": 4, "hidden_sizes": [8, 8, 8, 8], "depths": [1, 1, 1, 1]}
+    ResNetModel(ResNetConfig(layer_type="bottleneck", **size)).save_pretrained(tmp_path / "resnet")
+    grid = ["--image", "grid", "--backbone", "folder", "--backbone-folder", str(tmp_path / "resnet"), "--pairs", "2"]
+    assert main(arguments(stores, tmp_path / "run", *grid)) == 2
+    assert "--pictures: is needed by a model of grids" in capsys.readouterr().err
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for number in range(12):
+        Image.new("RGB", (40, 30), (number * 20, 0, 99)).save(pictures / f"train{number}.png")
+    grid += ["--pictures", str(pictures), "--mean-warmup", "0", "--embedding-warmup", "0"]
+    # The loss of the very first batch is multiplied by 0, as published.
+    assert main(arguments(stores, tmp_path / "run", *grid, steps=2)) == 0
+    trained = read_weights(tmp_path / "run" / "last")
+    before = ResNetModel.from_pretrained(tmp_path / "resnet").state_dict()
+    moved = [
+        name for name, tensor in before.items() if not torch.equal(trained[f"model.image.trunk.model.{name}"], tensor)
+    ]
+    assert any(name.endswith("convolution.weight") for name in moved)
+    assert not any("running" in name for name in moved), "the statistics of its norms stand still"

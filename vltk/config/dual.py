@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from vltk.config import option
 from vltk.errors import UsageError
 
 
@@ -24,6 +25,8 @@ class DualConfig:
     """Mask, replace or drop a fifth of the words of each text (size augmentation)."""
     word_pieces: Path | None = None
     """The vocab.txt of the examples: pieces of one word then share their fate, as published; else each has its own."""
+    pictures: Path | None = option(None, incidental=True)
+    """Folder of the pictures, for models of grids; folders below it count, so that one serves all splits."""
     count_same: bool = False
     """Take another caption of the same picture for a negative, as the authors' code does."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from vltk.config.relations import IAISConfig
 from vltk.config.training import TrainingConfig
 from vltk.errors import UsageError
 from vltk.mixture import LAYOUTS, PairSource, check_finite, special_tokens
+from vltk.mixture.pictures import Pictures
 from vltk.objectives.hinge import build_dual_training
 from vltk.objectives.ranking import Ranking
 from vltk.objectives.relations import build_iais
@@ -87,8 +89,10 @@ class Retrieval:
         self.family: Literal["joint", "dual"] = getattr(model, "family", "joint")
         self.special = special_tokens(split.examples)
         self.module: nn.Module
+        self.pictures: Pictures | None = None
         if self.family == "dual":
             self.module, self.scorer = self._dual(model, split), model
+            self.pictures = _pictures_for(model, config.dual.pictures)
         else:
             self.module = self.scorer = Ranking(
                 model,
@@ -128,7 +132,7 @@ class Retrieval:
         )
         settings = {"micro_batches": training.micro_batches, "seed": seed}
         if self.family == "dual":
-            return InBatchPlan(source, pairs=self.config.pairs, **settings)
+            return InBatchPlan(source, pairs=self.config.pairs, pictures=self.pictures, **settings)
         iais = build_iais(self.config.relations)
         return RankingPlan(
             source,
@@ -148,4 +152,18 @@ class Retrieval:
         pictures = [split.features.get(image_id) for image_id in image_ids]
         batch = collate_regions(image_ids, pictures, half=True, located=self.family == "joint")
         check_finite(batch, pictures, split.name)
-        return batch
+        return batch if self.pictures is None else replace(batch, images=self.pictures.load(image_ids))
+
+
+def _pictures_for(model: Any, folder: Path | None) -> Pictures | None:
+    """Return the pixels that a model of grids sees; None for a model of regions.
+
+    Raises:
+        UsageError: a model of grids without a folder of pictures.
+    """
+    if getattr(model, "trunk", None) is None:
+        return None
+    if folder is None:
+        raise UsageError("is needed by a model of grids", where="--pictures", remedy="name the folder of the pictures")
+    # Bottom-up attention's network is Caffe's; all others see ImageNet's normalisation.
+    return Pictures.of_folder(folder, form="caffe" if model.config.backbone == "detector" else "imagenet")

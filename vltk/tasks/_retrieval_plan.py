@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from vltk.batching import beside
 from vltk.errors import DataError, UsageError
 from vltk.mixture import PairSource, seed_of
+from vltk.mixture.pictures import Pictures
 from vltk.objectives.hinge import PAIRS
 from vltk.objectives.ranking import HARD, RANDOM, RELATION_WEIGHT
 from vltk.types import Batch
@@ -101,13 +102,17 @@ class InBatchPlan(_Plan):
         pairs: of a micro-batch.
         micro_batches: of one step, over all processes.
         seed: of the order.
+        pictures: pixels for models of grids, of which a batch gets random views.
 
     Raises:
         DataError: fewer captions than a batch takes.
     """
 
-    def __init__(self, source: PairSource, *, pairs: int, micro_batches: int, seed: int) -> None:
+    def __init__(
+        self, source: PairSource, *, pairs: int, micro_batches: int, seed: int, pictures: Pictures | None = None
+    ) -> None:
         super().__init__(source, micro_batches=micro_batches, seed=seed)
+        self.pictures = pictures
         if len(source) < pairs:
             problem = f"{len(source)} captions do not fill a batch of {pairs} pairs"
             raise DataError(problem, where=source.name, remedy="use fewer --pairs")
@@ -121,6 +126,14 @@ class InBatchPlan(_Plan):
         moment = {"epoch": number, "iteration": place, "iterations": self.batches}
         targets = {"image": images.astype(np.int64), **moment}
         return Work(objective=PAIRS, seed=self._seed(step, micro), rows=rows, images=images, targets=targets)
+
+    def load(self, work: Work) -> Batch:
+        """Read the texts, regions and pixels of a micro-batch."""
+        batch = super().load(work)
+        if self.pictures is None:
+            return batch
+        image_ids = [self.source.image_ids[image] for image in work.images]
+        return replace(batch, images=self.pictures.load(image_ids, seed=work.seed))
 
 
 class RankingPlan(_Plan):
