@@ -71,6 +71,8 @@ def test_texts_get_paraphrases_with_pieces(folder, capsys):
         assert (new.texts, new.tokens, new.image_ids) == (old.texts, old.tokens, old.image_ids)
         assert new.paraphrase_tokens == tuple(tuple(tokenizer.tokens(text) for text in own) for own in new.paraphrases)
     assert summary["paraphrases"] == sum(len(own) for new in after for own in new.paraphrases) > 0
+    assert summary["changed"] == sum(map(bool, (new.paraphrases[0] for new in after))) / 4
+    assert 0 <= summary["bleu_4"] < 1
     assert (summary["examples"], summary["made"], summary["texts"], summary["parsed"]) == (4, 4, 4, 0)
     made = after.metadata.extra["augmentations"]
     assert [one["from"] for one in made] == [before.content_hash]

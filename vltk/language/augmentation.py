@@ -11,10 +11,12 @@ from vltk.errors import StoppedEarlyError
 from vltk.language.paraphrase import Paraphraser
 from vltk.language.parsing import Parser, with_pieces
 from vltk.language.tokenization import Tokenizer
+from vltk.metrics.captioning import bleu, plain_words
 from vltk.stores.examples import ExampleMetadata, ExampleStore
 from vltk.types import Example, Parse, Progress, Tokens
 
 SAMPLE = 16
+COMPARED = 10_000
 Sentence = tuple[str, str]
 """Id and text."""
 
@@ -122,6 +124,8 @@ class Augmented:
         paraphrases: how many paraphrases their texts have.
         parsed: texts and paraphrases with a tree.
         words: words of these trees.
+        changed: share of texts that have a paraphrase in other words, None without paraphrases.
+        bleu_4: BLEU-4 of the paraphrases against their texts, of the first 10,000 texts; lower says more changed.
     """
 
     examples: int
@@ -130,6 +134,8 @@ class Augmented:
     paraphrases: int
     parsed: int
     words: int
+    changed: float | None = None
+    bleu_4: float | None = None
 
 
 def augment_examples(
@@ -193,14 +199,31 @@ def _chunks(store: ExampleStore, total: int, size: int) -> Iterator[list[Example
 
 
 def _summed(store: ExampleStore, made: int) -> Augmented:
-    texts = paraphrases = parsed = words = 0
+    texts = paraphrases = parsed = words = changed = 0
+    pairs: list[tuple[str, str]] = []
     for example in store:
         trees = [*example.parses, *(tree for own in example.paraphrase_parses for tree in own)]
         texts += len(example.texts)
         paraphrases += sum(map(len, example.paraphrases))
         parsed += sum(bool(tree.words) for tree in trees)
         words += sum(len(tree.words) for tree in trees)
-    return Augmented(examples=len(store), made=made, texts=texts, paraphrases=paraphrases, parsed=parsed, words=words)
+        for text, own in zip(example.texts, example.paraphrases, strict=False):
+            said = plain_words(text)
+            others = [plain_words(other) for other in own]
+            changed += any(other != said for other in others)
+            if texts <= COMPARED:
+                pairs += [(other, said) for other in others]
+    bleu_4 = bleu([other for other, _ in pairs], [[said] for _, said in pairs])[0][3] if pairs else None
+    return Augmented(
+        examples=len(store),
+        made=made,
+        texts=texts,
+        paraphrases=paraphrases,
+        parsed=parsed,
+        words=words,
+        changed=changed / texts if paraphrases else None,
+        bleu_4=None if bleu_4 is None else float(bleu_4),
+    )
 
 
 def seconds_each(store: ExampleStore, augmentation: Augmentation, *, sample: int = SAMPLE) -> float:
