@@ -5,7 +5,8 @@
     vltk augment --examples captions.lmdb --pivot en-de --translator wmt --out paraphrased.lmdb
 
 The directory has the layout of the published WMT'19 models (model.pt, dict.xx.txt, bpecodes), which fairseq reads too.
-Training stops after --minutes of the process's own CPU time; the weights that are kept are a running mean.
+Training stops after --minutes of the process's own CPU time, or at Ctrl-C or SIGTERM; the weights that are kept are a
+running mean.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import copy
 import gzip
 import json
 import random
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -86,9 +88,12 @@ def train(model: TranslationTransformer, pairs: Sequence[Pair], options: argpars
     optimizer = torch.optim.Adam(model.parameters(), lr=1.0, betas=(0.9, 0.98), eps=1e-9)
     mean = copy.deepcopy(model).eval()
     start, seen = time.process_time(), 0.0
+    stopped: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda got, frame: stopped.append(got))
     for step, batch in enumerate(batches(pairs, options.tokens, random.Random(options.seed)), 1):
         used = (time.process_time() - start) / 60 / options.minutes
-        if used >= 1 or step > options.steps:
+        if used >= 1 or step > options.steps or stopped:
             break
         # Warm up, then fall to nothing as the time runs out.
         rate = options.rate * min(1.0, step / options.warmup) * (1 - used) ** 0.5
