@@ -116,15 +116,18 @@ def ours(task: Any, split: Split, folder: Path) -> dict[str, str]:
 
 
 def timed(run: Callable[[], dict[str, str]]) -> tuple[float, dict[str, str]]:
-    """Return seconds and answers."""
-    start = time.perf_counter()
+    """Return seconds of the processor and answers; other programs of the machine count less in them."""
+    start = time.process_time()
     answers = run()
-    return time.perf_counter() - start, answers
+    return time.process_time() - start, answers
 
 
 def longest(split: Split) -> tuple[int, int]:
-    """Return the words, special ones included, and the regions of the longest question and the fullest picture."""
-    examples = [split.examples.get(name) for name in split.ids]
+    """Return the words, special ones included, and the regions of the longest question and the fullest picture.
+
+    Of the whole store, whatever part of it is timed: what a pass over all of it would be padded to.
+    """
+    examples = list(split.examples)
     texts = max(len(example.tokens[0].ids) + 2 for example in examples)
     return texts, max(split.features.region_count(example.image_ids[0]) for example in examples)
 
