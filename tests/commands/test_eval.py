@@ -509,3 +509,24 @@ def test_a_half_predicted_split_is_gone_on_with(
     again = ran(capsys, words(entailment, "run0", tmp_path / "half", "--batch-tokens", "20"))
     assert again["metrics"] == whole["metrics"]
     assert (out / "predictions.jsonl").read_bytes() == (tmp_path / "whole" / "predictions.jsonl").read_bytes()
+
+
+# -- real captions --------------------------------------------------------------------------------------------------
+
+
+def test_captions_of_karpathys_test_split_run_through(
+    shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = shared / "data" / "flickr30k_captions" / "karpathy_test" / "flickr30k_test_data.json"
+    vocabulary = shared / "data" / "bert_vocab" / "vocab.txt"
+    sources = ["--caption-lists", str(file), "--tokenizer", str(vocabulary), "--limit", "40"]
+    line = ["prepare", "--task", "flickr30k", *sources, "--out", str(tmp_path / "test.lmdb"), "--quiet"]
+    assert main(line) == 0
+    dice = np.random.default_rng(0)
+    images = [name.removesuffix(".jpg") for name in json.loads(file.read_text())][:8]
+    write_features(tmp_path / "f.lmdb", [picture(image, dice) for image in images])
+    found = {"test": tmp_path / "test.lmdb", "test-f": tmp_path / "f.lmdb", "run": tmp_path / "run"}
+    more = ["--positions", "64", "--batch-tokens", "512", "--objective", "itm=1"]
+    assert main(arguments(found["test"], found["test-f"], found["run"], *more, steps=3)) == 0
+    results = ran(capsys, words(found, "run", tmp_path / "out", "--task", "flickr30k"))
+    assert (results["protocol"]["images"], results["protocol"]["captions"]) == (8, 40)

@@ -77,7 +77,6 @@ class Opened:
         split: the examples.
         inputs: a hash for each store and for the weights.
         weights: the file of the weights; None where a file of predictions is measured.
-        reading: which regions the run was trained on, as far as it says.
     """
 
     name: str
