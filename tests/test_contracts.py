@@ -43,6 +43,25 @@ def test_a_task_brings_its_annotation_files(task: ModuleType) -> None:
     assert "Iterator" in str(inspect.signature(task.Source.examples).return_annotation)
 
 
+@pytest.mark.parametrize("task", TASKS, ids=named(TASKS))
+def test_a_task_brings_its_options(task: ModuleType) -> None:
+    kind = task.Config
+    assert kind.__dataclass_params__.frozen
+    assert {item.name for item in dataclasses.fields(kind)} >= field_help(kind).keys()
+    assert [one.name for one in options(kind) if not one.help] == []
+    sizes = kind().model_sizes()
+    assert all(isinstance(size, int) for size in sizes.values())
+    assert list(inspect.signature(kind.build).parameters) == ["self", "model", "split", "kept"]
+
+
+@pytest.mark.parametrize("task", named(TASKS))
+def test_help_of_finetune_shows_the_options_of_the_task(task: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["finetune", "--task", task, "--help"]) == 0
+    shown = capsys.readouterr().out
+    kind = importlib.import_module(f"vltk.tasks.{task}").Config
+    assert all(f"--{one.name.replace('_', '-')}" in shown for one in options(kind))
+
+
 @pytest.mark.parametrize("task", named(TASKS))
 def test_help_of_prepare_shows_the_options_of_the_task(task: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["prepare", "--task", task, "--help"]) == 0

@@ -94,6 +94,7 @@ def test_a_cycle_beside_the_root_is_found() -> None:
         ({"id": ""}, "has no id"),
         ({"texts": ()}, "example 1: has no text"),
         ({"image_ids": ("",)}, "example 1: has image ids"),
+        ({"texts": ("b'A dog runs.'",)}, "has the text \"b'A dog runs.'\", which is how Python 3 prints bytes; decode"),
         ({"tokens": (Tokens(ids=(1,), words=(0,)),) * 2}, "2 tokens for 1 texts"),
         ({"paraphrases": (("a", "b"),), "paraphrase_tokens": ((),)}, r"has \[0\] paraphrase_tokens for \[2\] paraphr"),
         ({"paraphrase_parses": ((PARSE,),)}, r"has \[1\] paraphrase_parses for \[\] paraphrases"),
