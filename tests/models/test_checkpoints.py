@@ -78,7 +78,7 @@ def test_half_the_bytes_start_a_model_of_whole_ones(tmp_path: Path, capsys: pyte
 def test_larger_random_weights_are_larger_and_no_other_size(tmp_path: Path) -> None:
     wide = replace(SIZE, initial_deviation=0.2).build_for_pretraining()
     assert wide.matching.weight.std() > 5 * model().matching.weight.std()
-    assert float(wide.encoder.layers[0].expand.weight.std()) == pytest.approx(0.2, rel=0.15)
+    assert wide.encoder.layers[0].expand.weight.detach().std().item() == pytest.approx(0.2, rel=0.15)
     save_file({name: tensor.contiguous() for name, tensor in wide.state_dict().items()}, tmp_path / "wide.safetensors")
     assert initialise_from(model(), tmp_path / "wide.safetensors") == []
 
