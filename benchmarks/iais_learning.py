@@ -3,8 +3,8 @@
     python benchmarks/iais_learning.py --folder /tmp/iais --seeds 0 1 2 3 4
 
 Draws a world, describes its pictures with the shipped detector, and fine-tunes ``uniter-tiny`` with the recipe
-``uniter-tiny-retrieval``: without IAIS, with its singular and with its distributed form, each as published (weight of
-the relation loss against the ranking loss: the pairs of an update). Runs of one seed see the same pairs in the same
+``uniter-tiny-retrieval``: without IAIS, with its singular and with its distributed form, each as published (the
+relation loss weighs as much as the pairs of an update, here one). Runs of one seed see the same pairs in the same
 order. Printed are, beside the untrained start and the exact bounds:
 
 * recalls and Meta-Sum (the sum of the six recalls) in a pool of random scenes that no run saw, and in a hard pool of
@@ -82,7 +82,7 @@ def finetune(folder: Path, arm: str, seed: int, steps: int, more: Sequence[str])
     """Fine-tune one arm with one seed, unless it is there."""
     run = folder / "runs" / f"{arm}-{seed}"
     if not (run / "results.json").is_file():
-        call("finetune", "--recipe", "uniter-tiny-retrieval", *ARMS[arm], "--iais-weight", 4, "--steps", steps,
+        call("finetune", "--recipe", "uniter-tiny-retrieval", *ARMS[arm], "--iais-weight", 1, "--steps", steps,
              "--validate-every", steps // POINTS, "--keep-every", steps // POINTS, "--save-every", steps,
              "--examples", folder / "train.lmdb", "--features", folder / "world-features.lmdb",
              "--validation-examples", folder / "val.lmdb", "--out", run, "--seed", seed, *more)  # fmt: skip
@@ -157,7 +157,7 @@ def main() -> None:
     parser.add_argument("--world-seed", type=int, default=23)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--more", default="", help="further words for vltk finetune, in one text")
     options = parser.parse_args()
     begin = time.perf_counter()
