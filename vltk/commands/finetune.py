@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class FinetuneConfig:
     """Fine-tune a model on a task; a killed run goes on with the same command.
 
-    --task T brings the options of the task, --model M those of the model: add --help to see them. With --init the
+    The options of a task come with --task T, those of a model with --model M: add --help to see them. With --init the
     sizes of the model come from the weights. SIGTERM, SIGUSR1 and Ctrl-C save after the step that is at work. Several
     processes share the micro-batches of a step and come to the same weights: --nproc 8, torchrun, or accelerate
     launch. Results are in OUT/results.json, figures as they come in OUT/metrics.jsonl, weights in OUT/last and
