@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
@@ -31,6 +30,7 @@ from vltk.metrics.significance import over_seeds
 from vltk.run_folder.predictions import PredictionLog
 from vltk.stores.examples import ExampleStore
 from vltk.stores.features import FeatureStore
+from vltk.stores.pickle_reader import read_pickle
 from vltk.tasks._task import Split
 
 SPLITS = ("train", "val", "test")
@@ -84,7 +84,8 @@ def _refcoco(world: Path, split: str) -> list[Any]:
 
 
 def _refcoco_clues(world: Path) -> dict[str, str]:
-    references = pickle.loads((world / "refcoco" / "refcoco" / "refs(unc).p").read_bytes())  # written by the world
+    file = world / "refcoco" / "refcoco" / "refs(unc).p"
+    references = read_pickle(file, where=str(file))
     return {str(told["sent_id"]): told["clue"] for one in references for told in one["sentences"]}
 
 
