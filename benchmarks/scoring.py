@@ -221,7 +221,7 @@ def main() -> None:
             return
         if options.part == "tiny":
             split = real_lengths(Path(name), 100, 500)
-            compare(sides_of(split, Config().build(UNITERConfig(dropout=0.0, **TINY).build(), split), 100, 500), 8)
+            compare(sides_of(split, Config().build(UNITERConfig(dropout=0.0, **TINY).build(), split), 100, 500), 4)
             return
         split = drawn_world(Path(name), options.pictures)
         width = split.features.get(split.features.ids()[0]).features.shape[1]
