@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+# One thread a process, here and in every process that a test starts: pytest's own workers share the cores, and the last
+# bit of a sum depends on how many threads made it. Before anything imports torch, which reads it once.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

@@ -33,11 +33,6 @@ from vltk.stores.maintenance import merge, verify
 from vltk.types import RegionFeatures
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def small() -> Extractor:
     return extractor()
