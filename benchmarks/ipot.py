@@ -39,7 +39,7 @@ def plain(cost: Tensor, text_mask: Tensor, region_mask: Tensor, *, beta: float =
     text_count, region_count = text_mask.sum(1).view(-1, 1, 1), region_mask.sum(1).view(-1, 1, 1)
     text_padding, region_padding = (~text_mask).unsqueeze(1) * 1e4, (~region_mask).unsqueeze(1) * 1e4
     sigma = (text_mask / text_mask.sum(1, keepdim=True)).unsqueeze(2)
-    plan = torch.ones_like(kernel).masked_fill(outside, 0)
+    plan = torch.ones(kernel.shape).masked_fill(outside, 0)  # row by row in memory, as published
     for _ in range(iterations):
         product = kernel * plan
         delta = 1 / (region_count * (product @ sigma).transpose(1, 2) + region_padding)
