@@ -19,7 +19,7 @@ from vltk.types import Batch, Losses
 COSINE_EPS = 1e-5
 
 # A product of kernels stays above exp(-40), far from the smallest fp32.
-_SAFE_EXPONENT, _MOST_PATIENCE = 40.0, 8
+_SAFE_EXPONENT, _MOST_PATIENCE = 40.0, 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,8 +125,10 @@ def ipot(cost: Tensor, text_mask: Tensor, region_mask: Tensor, *, beta: float = 
 
 def _patience(cost: Tensor, beta: float) -> int:
     """Return after how many steps the plan's diagonals must be multiplied into it, before fp32 underflows."""
-    steepest = float(cost.detach().abs().max()) / beta if cost.numel() else 0.0
-    return max(1, min(_MOST_PATIENCE, int(_SAFE_EXPONENT / max(steepest, 1e-6))))
+    if not cost.numel():
+        return 1
+    low, high = (abs(float(extreme)) for extreme in cost.detach().aminmax())
+    return max(1, min(_MOST_PATIENCE, int(_SAFE_EXPONENT * beta / max(low, high, 1e-6))))
 
 
 def _uniform(mask: Tensor, dtype: torch.dtype) -> Tensor:
