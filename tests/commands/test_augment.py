@@ -222,7 +222,7 @@ def test_another_vocabulary_than_that_of_the_store_is_refused(folder, trees, cap
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        ((), "nothing to do; give --pivot, --parser or --conllu"),
+        ((), "nothing to do; give --pivot, --parser, --conllu or --grammar"),
         (("--parser", "x", "--conllu", "y"), "give one of them; leave one out"),
         (("--conllu", "y", "--resume", "must"), "nothing was begun there; leave out --resume must"),
         (("--pivot", "en-de", "--precision", "bf16"), "--precision: got bf16, texts are translated and parsed in fp32"),

@@ -14,7 +14,7 @@ from vltk.errors import DataError, UsageError, VltkError
 if TYPE_CHECKING:
     from vltk.commands._terminal import Terminal
     from vltk.language.augmentation import Augmentation
-    from vltk.language.paraphrase import Paraphraser
+    from vltk.language.paraphrase import SaysOtherwise
     from vltk.language.parsing import Parser
     from vltk.language.tokenization import Tokenizer
     from vltk.stores.examples import ExampleMetadata, ExampleStore
@@ -115,6 +115,7 @@ class AugmentConfig:
     Examples:
         $ vltk augment --examples coco.lmdb --out coco-ssrp.lmdb --pivot en-de --pivot en-ru --translator wmt19
               --parser stanza_resources
+        $ vltk augment --examples world.lmdb --out world-said.lmdb --grammar --per-pivot 2
         $ vltk augment --examples world.lmdb --out world-trees.lmdb --conllu world/conllu/train.conllu
         $ vltk augment --examples coco.lmdb --out coco-sampled.lmdb --pivot en-de --translator facebook/wmt19-en-de
               --translator facebook/wmt19-de-en --sampling --top-k 10 --candidates 4 --per-pivot 2 --dry-run
@@ -125,6 +126,9 @@ class AugmentConfig:
     """Example store to read; not with --images."""
     out: Path
     """Store to write."""
+    grammar: bool = option(False, switch=True)
+    """Let the grammar of the drawn world paraphrase its captions (--per-pivot says how often) and parse them: no model
+    is needed."""
     paraphrases: ParaphrasesConfig = field(default_factory=ParaphrasesConfig)
     parses: ParsesConfig = field(default_factory=ParsesConfig)
     views: ViewsConfig = field(default_factory=ViewsConfig)
@@ -173,27 +177,38 @@ def run(config: AugmentConfig, terminal: Terminal) -> dict[str, object]:
         )
     if written.made < written.examples:
         terminal.say(f"{written.examples - written.made} of {written.examples} examples were done already")
-    tally = augmentation.paraphraser and asdict(augmentation.paraphraser.tally)
+    tally = getattr(augmentation.paraphraser, "tally", None)
     content = ExampleStore.open(config.out).content_hash
-    return {"out": str(config.out), **asdict(written), "translated now": tally or None, "content_hash": content}
+    return {
+        "out": str(config.out),
+        **asdict(written),
+        "translated now": tally and asdict(tally),
+        "content_hash": content,
+    }
 
 
 def _check(config: AugmentConfig) -> None:
-    texts = bool(config.paraphrases.pivot or config.parses.parser or config.parses.conllu)
+    models = bool(config.paraphrases.pivot or config.parses.parser or config.parses.conllu)
+    texts = models or config.grammar
     if (config.examples is None) == (config.views.images is None):
         problem = "give one of them"
         raise UsageError(problem, where="--examples, --images", remedy="--examples for texts, --images for views")
     if config.views.images is not None and texts:
         raise UsageError(
-            "goes with --examples", where="--pivot, --parser, --conllu", remedy="make the views by themselves"
+            "goes with --examples",
+            where="--pivot, --parser, --conllu, --grammar",
+            remedy="make the views by themselves",
         )
     if config.examples is not None and config.device.precision != "fp32":
         problem = f"got {config.device.precision}, texts are translated and parsed in fp32"
         raise UsageError(problem, where="--precision", remedy="leave it out")
     if config.parses.parser is not None and config.parses.conllu:
         raise UsageError("give one of them", where="--parser, --conllu", remedy="leave one out")
+    if config.grammar and models:
+        problem = "paraphrases and parses by itself"
+        raise UsageError(problem, where="--grammar", remedy="leave out --pivot, --parser and --conllu")
     if config.examples is not None and not texts:
-        raise UsageError("nothing to do", where="vltk augment", remedy="give --pivot, --parser or --conllu")
+        raise UsageError("nothing to do", where="vltk augment", remedy="give --pivot, --parser, --conllu or --grammar")
     if config.out.resolve() in [path.resolve() for path in (config.examples, config.views.features) if path]:
         raise UsageError("is the store that is read", where="--out", remedy="write another one")
     begun = (config.out / "data.mdb").exists()
@@ -209,8 +224,12 @@ def _examples(config: AugmentConfig) -> Path:
     return config.examples
 
 
-def _paraphraser(config: AugmentConfig) -> Paraphraser | None:
+def _paraphraser(config: AugmentConfig) -> SaysOtherwise | None:
     chosen = config.paraphrases
+    if config.grammar:
+        from vltk.datasets.scenes import GrammarParaphraser
+
+        return GrammarParaphraser(count=chosen.per_pivot, seed=config.seed)
     if not chosen.pivot:
         return None
     from vltk.detection.extractor import choose_device
@@ -258,6 +277,10 @@ def _paraphraser(config: AugmentConfig) -> Paraphraser | None:
 
 def _parser(config: AugmentConfig) -> Parser | None:
     chosen = config.parses
+    if config.grammar:
+        from vltk.datasets.scenes import GrammarParser
+
+        return GrammarParser()
     if chosen.conllu:
         from vltk.datasets.conllu import Treebank, read_sentences
         from vltk.language.preparation import source_hashes
@@ -309,15 +332,7 @@ def _metadata(config: AugmentConfig, store: ExampleStore, augmentation: Augmenta
 
     made: dict[str, Any] = {"from": store.content_hash, "limit": config.limit}
     if augmentation.paraphraser is not None:
-        settings = asdict(augmentation.paraphraser.settings)
-        made["paraphrases"] = {
-            "pivots": list(config.paraphrases.pivot),
-            "search": settings,
-            "filter": asdict(augmentation.paraphraser.allowed),
-            "per_pivot": config.paraphrases.per_pivot,
-            "longest": config.batches.longest_sentence,
-            "weights": {"-".join(pair): one.description for pair, one in augmentation.paraphraser.translators.items()},
-        }
+        made["paraphrases"] = augmentation.paraphraser.description
     if augmentation.parser is not None:
         made["parses"] = augmentation.parser.description
     before = store.metadata
@@ -333,13 +348,13 @@ def _plan(config: AugmentConfig, store: ExampleStore, augmentation: Augmentation
     begun = (config.out / "data.mdb").exists() and not config.write.overwrite
     done = len(ExampleStore.open(config.out, unfinished=True)) if begun else 0
     seconds = seconds_each(store, augmentation)
-    paraphraser = augmentation.paraphraser
-    tally = paraphraser and paraphraser.tally
+    translated = config.paraphrases.pivot and augmentation.paraphraser
+    tally = getattr(augmentation.paraphraser, "tally", None)
     return {
         "would write": str(config.out),
         "examples": total,
         "done already": done,
-        "directions": sorted("-".join(pair) for pair in paraphraser.translators) if paraphraser else [],
+        "directions": sorted(translated.description["weights"]) if translated else [],
         "parser": augmentation.parser.description["kind"] if augmentation.parser else None,
         "paraphrases a text": tally.paraphrases / max(1, tally.sentences) if tally else None,
         "seconds an example": round(seconds, 4),

@@ -15,6 +15,7 @@ Example:
 
 from __future__ import annotations
 
+from vltk.datasets._scene_augmentation import GrammarParaphraser, GrammarParser
 from vltk.datasets._scene_drawing import PALETTE, contact_sheet, draw, mask
 from vltk.datasets._scene_geometry import SHAPES
 from vltk.datasets._scene_grammar import (
@@ -96,6 +97,8 @@ __all__ = [
     "Caption",
     "CaptionSearch",
     "Dice",
+    "GrammarParaphraser",
+    "GrammarParser",
     "MaskedWord",
     "Meaning",
     "MinimalPair",

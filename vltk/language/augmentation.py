@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vltk.errors import StoppedEarlyError
-from vltk.language.paraphrase import Paraphraser
+from vltk.language.paraphrase import SaysOtherwise
 from vltk.language.parsing import Parser, with_pieces
 from vltk.language.tokenization import Tokenizer
 from vltk.metrics.captioning import bleu, plain_words
@@ -32,7 +32,7 @@ class Augmentation:
             pieces.
     """
 
-    paraphraser: Paraphraser | None = None
+    paraphraser: SaysOtherwise | None = None
     parser: Parser | None = None
     tokenizer: Tokenizer | None = None
 

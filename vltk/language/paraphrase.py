@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Protocol
 
 from vltk.errors import UsageError
 from vltk.language._search import SEARCH, Search
@@ -82,6 +83,21 @@ class Tally:
     left_out: dict[str, int] = field(default_factory=lambda: {"identical": 0, "length": 0, "repeated": 0})
 
 
+class SaysOtherwise(Protocol):
+    """Anything that says sentences in other words."""
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        """What does it, for the record of a store."""
+        ...
+
+    def paraphrase(
+        self, texts: Sequence[str], ids: Sequence[str], *, progress: Progress | None = None
+    ) -> list[tuple[str, ...]]:
+        """Return the paraphrases of each text; a text may get none."""
+        ...
+
+
 class Paraphraser:
     """Sends sentences through chains of translators and keeps what comes back in other words.
 
@@ -115,6 +131,18 @@ class Paraphraser:
         self.translators, self.settings, self.bucketing = translators, settings, bucketing
         self.allowed, self.per_pivot = allowed, per_pivot
         self.tally = Tally()
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Which models paraphrase, and how."""
+        return {
+            "pivots": list(self.chains),
+            "search": asdict(self.settings),
+            "filter": asdict(self.allowed),
+            "per_pivot": self.per_pivot,
+            "longest": self.bucketing.longest,
+            "weights": {"-".join(pair): one.description for pair, one in self.translators.items()},
+        }
 
     def paraphrase(
         self, texts: Sequence[str], ids: Sequence[str], *, progress: Progress | None = None
