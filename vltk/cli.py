@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from types import ModuleType
 from typing import Any
@@ -19,6 +19,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import vltk
+from vltk.commands._entry import COMMANDS, Run, config_class
 from vltk.commands._terminal import Terminal
 from vltk.config import (
     AUTOMATIC,
@@ -37,7 +38,6 @@ from vltk.config import (
 )
 from vltk.errors import UsageError, VltkError, did_you_mean
 
-COMMANDS = "vltk.commands"
 _CONTEXT = {"help_option_names": ["--help", "-h"]}
 
 
@@ -53,9 +53,6 @@ class RootConfig:
 
     version: bool = option(False, switch=True)
     """Print the version."""
-
-
-Run = Callable[[Any, Terminal], Mapping[str, Any] | None]
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,7 @@ class ConfigCommand(TyperCommand):
     """A command whose options are a dataclass."""
 
     def __init__(self, name: str, run: Run, kind: type[Any] | None = None) -> None:
-        self.run, self.kind = run, kind or _config_class(run)
+        self.run, self.kind = run, kind or config_class(run)
         text, examples = _help_texts(self.kind.__doc__)
         super().__init__(name, help=text, epilog=examples, context_settings=_CONTEXT, rich_markup_mode="rich")
         self.known: list[Option] = []
@@ -150,15 +147,6 @@ def _usage_error(error: typer.TyperException, ctx: Any) -> UsageError:
 
 def _given(params: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in params.items() if value is not None and value != () and value != []}
-
-
-def _config_class(run: Run) -> type[Any]:
-    """Return the dataclass that annotates the first parameter of a command's function."""
-    annotation = next(iter(inspect.signature(run).parameters.values())).annotation
-    found = getattr(sys.modules[run.__module__], annotation, None) if isinstance(annotation, str) else annotation
-    if not isinstance(found, type):
-        raise TypeError(f"{run.__module__}.{run.__qualname__}: its first parameter needs a dataclass as annotation")
-    return found
 
 
 class CommandGroup(TyperGroup):

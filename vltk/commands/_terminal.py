@@ -192,25 +192,25 @@ def _duration(seconds: float) -> str:
 
 
 def _as_json(summary: Mapping[str, Any], encoding: str) -> str:
-    text = json.dumps(_plain(summary), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(as_plain(summary), indent=2, ensure_ascii=False, allow_nan=False)
     try:
         text.encode(encoding)
     except UnicodeEncodeError:  # a file name of stray bytes, a terminal that knows ASCII only
-        return json.dumps(_plain(summary), indent=2, allow_nan=False)
+        return json.dumps(as_plain(summary), indent=2, allow_nan=False)
     return text
 
 
-def _plain(value: Any) -> Any:
+def as_plain(value: Any) -> Any:
     """Return a value as JSON knows it: no tuples, paths, numpy scalars, NaN."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
+        return {str(key): as_plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(one) for one in value]
+        return [as_plain(one) for one in value]
     if isinstance(value, float):
         return value if value - value == 0 else None
     if value is None or isinstance(value, bool | int | str):
         return value
-    return _plain(value.tolist()) if hasattr(value, "tolist") else str(value)
+    return as_plain(value.tolist()) if hasattr(value, "tolist") else str(value)
 
 
 def _shown(value: Any) -> str:

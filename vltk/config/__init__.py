@@ -41,7 +41,7 @@ from vltk.config.groups import (
     SettingsConfig,
     WriteConfig,
 )
-from vltk.config.record import arguments, config_hash, telling, to_dict
+from vltk.config.record import arguments, config_hash, spelled, telling, to_dict
 from vltk.config.settings import (
     Resolved,
     Settings,
@@ -82,6 +82,7 @@ __all__ = [
     "parameters",
     "recipes",
     "resolve",
+    "spelled",
     "telling",
     "to_dict",
 ]

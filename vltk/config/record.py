@@ -45,11 +45,12 @@ def arguments(config: Any) -> list[str]:
     for target in options(type(config), chosen, reserved=RESERVED):
         value = functools.reduce(getattr, target.path, config)
         if value != target.default and value is not None:
-            words += _spelled(target, value)
+            words += spelled(target, value)
     return words
 
 
-def _spelled(target: Option, value: Any) -> list[str]:
+def spelled(target: Option, value: Any) -> list[str]:
+    """Return the words of a command line that give an option a value."""
     if isinstance(value, bool):
         return [target.flag if value else f"--no-{target.flag[2:]}"]
     values = [str(one) for one in (value if isinstance(value, tuple) else (value,))]
