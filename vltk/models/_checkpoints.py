@@ -88,8 +88,8 @@ def read_checkpoint(kind: type[Loadable], path: Path, *, heads: int | None = Non
     Raises:
         DataError: not there, damaged, no UNITER or BERT, or shapes that contradict each other.
     """
-    file = _file_of(path)
-    state = _read_tensors(file)
+    file = weights_file(path)
+    state = read_tensors(file)
     about = read_about(file) if file.suffix == ".safetensors" else {}
     own = {name.removeprefix("model."): tensor for name, tensor in state.items()}
     if "encoder.text_embedding.word.weight" in own:
@@ -106,7 +106,12 @@ def read_checkpoint(kind: type[Loadable], path: Path, *, heads: int | None = Non
     return _checked(kind, file, layout, weights, others, _neighbour(file), heads)
 
 
-def _file_of(path: Path) -> Path:
+def weights_file(path: Path) -> Path:
+    """Return the file with the weights: of a run, of a folder, or of weights that come with vltk.
+
+    Raises:
+        DataError: there is none.
+    """
     folder = find_checkpoint(path)
     if folder is None:
         return _one_file(path)
@@ -128,7 +133,12 @@ def _one_file(path: Path) -> Path:
     raise DataError("is not there", where=path, remedy=remedy)
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file by name; nothing in it is executed.
+
+    Raises:
+        DataError: damaged, or with more than tensors.
+    """
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

@@ -211,7 +211,7 @@ class GivesRelations(Protocol):
         """Return the relations of what was just encoded."""
 
 
-class _RelationSummary(nn.Module):
+class RelationSummary(nn.Module):
     """One vector of fixed size from a matrix of distances, whatever its size and the order of its items."""
 
     def __init__(self, size: int) -> None:
@@ -251,7 +251,7 @@ class AlignmentHead(Head):
         super().__init__()
         self.pictures, self.relational = pictures, relational
         if relational:
-            self.text, self.regions = _RelationSummary(hidden), _RelationSummary(hidden)
+            self.text, self.regions = RelationSummary(hidden), RelationSummary(hidden)
             self.relate = PredictionHead(hidden=2 * hidden, inner=hidden, output=None)
             self.align = PredictionHead(hidden=2 * hidden, inner=hidden, output=None)
         self.join = PredictionHead(hidden=pictures * hidden, inner=hidden, output=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,61 @@ from vltk.errors import UsageError
 
 # The published code normalises with this epsilon everywhere; torch's default of 1e-5 changes small-variance inputs.
 LAYER_NORM_EPS = 1e-12
+
+
+class TextSizes(Protocol):
+    """What a model's configuration says of its texts."""
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of word pieces."""
+
+    @property
+    def hidden(self) -> int:
+        """H."""
+
+    @property
+    def positions(self) -> int:
+        """Longest text in word pieces."""
+
+    @property
+    def types(self) -> int:
+        """Rows of the segment table."""
+
+    @property
+    def dropout(self) -> float:
+        """Dropout of embeddings."""
+
+
+class TextEmbedding(nn.Module):
+    """Word piece + position + segment, normalised, as BERT does it (UNITER, section 3.1, Text Embedder).
+
+    Args:
+        config: of the model.
+    """
+
+    def __init__(self, config: TextSizes) -> None:
+        super().__init__()
+        self.word = nn.Embedding(config.vocabulary, config.hidden)
+        self.position = nn.Embedding(config.positions, config.hidden)
+        self.segment = nn.Embedding(config.types, config.hidden)
+        self.norm = nn.LayerNorm(config.hidden, eps=LAYER_NORM_EPS)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, input_ids: Tensor, types: Tensor | None = None) -> Tensor:
+        """Embed [B, T] word pieces as [B, T, H].
+
+        Raises:
+            UsageError: a text longer than the position table.
+        """
+        length = input_ids.shape[1]
+        if length > self.position.num_embeddings:
+            problem = f"a text of {length} word pieces, the model has {self.position.num_embeddings} positions"
+            raise UsageError(problem, remedy="cut the text (--max-text-length)")
+        types = torch.zeros_like(input_ids) if types is None else types
+        embedded = self.word(input_ids) + self.position.weight[:length] + self.segment(types)
+        normed: Tensor = self.dropout(self.norm(embedded))
+        return normed
 
 
 class SelfAttention(nn.Module):

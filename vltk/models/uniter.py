@@ -15,7 +15,14 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from vltk.errors import DataError, UsageError
-from vltk.models._layers import LAYER_NORM_EPS, PredictionHead, TransformerLayer, initialise, layer_place
+from vltk.models._layers import (
+    LAYER_NORM_EPS,
+    PredictionHead,
+    TextEmbedding,
+    TransformerLayer,
+    initialise,
+    layer_place,
+)
 from vltk.models._published import JOINED, PublishedLayout
 from vltk.types import Batch, EncoderOutput
 
@@ -66,33 +73,6 @@ class UNITERConfig:
     def build_for_pretraining(self) -> UNITERForPretraining:
         """Make the encoder and its pre-training heads with random weights."""
         return UNITERForPretraining(self)
-
-
-class TextEmbedding(nn.Module):
-    """Word piece + position + segment, normalised (section 3.1, Text Embedder)."""
-
-    def __init__(self, config: UNITERConfig) -> None:
-        super().__init__()
-        self.word = nn.Embedding(config.vocabulary, config.hidden)
-        self.position = nn.Embedding(config.positions, config.hidden)
-        self.segment = nn.Embedding(config.types, config.hidden)
-        self.norm = nn.LayerNorm(config.hidden, eps=LAYER_NORM_EPS)
-        self.dropout = nn.Dropout(config.dropout)
-
-    def forward(self, input_ids: Tensor, types: Tensor | None = None) -> Tensor:
-        """Embed [B, T] word pieces as [B, T, H].
-
-        Raises:
-            UsageError: a text longer than the position table.
-        """
-        length = input_ids.shape[1]
-        if length > self.position.num_embeddings:
-            problem = f"a text of {length} word pieces, the model has {self.position.num_embeddings} positions"
-            raise UsageError(problem, remedy="cut the text (--max-text-length)")
-        types = torch.zeros_like(input_ids) if types is None else types
-        embedded = self.word(input_ids) + self.position.weight[:length] + self.segment(types)
-        normed: Tensor = self.dropout(self.norm(embedded))
-        return normed
 
 
 class RegionEmbedding(nn.Module):
