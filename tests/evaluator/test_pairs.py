@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vltk.evaluator.pairs import PairPlan, length_counts
+from vltk.evaluator.pairs import PairPlan, batches_by_length, length_counts
 
 LENGTHS = st.lists(st.integers(1, 30), min_size=1, max_size=12).map(np.array)
 
@@ -54,3 +54,18 @@ def test_hardly_any_padding_on_lengths_of_real_data() -> None:
             lengths = texts[batch.rows] + images[batch.columns]
             real, padded = real + lengths.sum(), padded + lengths.max() * len(lengths)
     assert 1 - real / padded < 0.01
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 40), max_size=60), st.integers(1, 200))
+def test_every_item_comes_once_within_the_budget(lengths: list[int], tokens: int) -> None:
+    batches = batches_by_length(np.array(lengths, np.int32), tokens)
+    assert sorted(number for batch in batches for number in batch.tolist()) == list(range(len(lengths)))
+    for batch in batches:
+        assert len(batch) == 1 or max(lengths[number] for number in batch) * len(batch) <= tokens
+
+
+def test_few_short_questions_do_not_wait_for_long_ones() -> None:
+    lengths = np.random.default_rng(0).integers(8, 28, 200)
+    padded = sum(int(lengths[batch].max()) * len(batch) for batch in batches_by_length(lengths, 2048))
+    assert padded / lengths.sum() < 1.06

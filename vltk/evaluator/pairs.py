@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Pairs of rather different length share a batch only while it is smaller than this share of the budget.
-_SMALL, _SIMILAR = 1 / 8, 7 / 8
+_SMALL, _SIMILAR = 1 / 8, 15 / 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -94,22 +94,9 @@ class PairPlan:
         lengths = (self.text_lengths[texts] + self.image_lengths[images]).astype(np.int32)
         order = np.argsort(-lengths, kind="stable")
         texts, images, lengths = texts[order], images[order], lengths[order]
-        cuts = self._cuts(lengths)
+        cuts = _cuts(lengths, self.max_tokens)
         batches = [PairBatch(rows=texts[start:end], columns=images[start:end]) for start, end in cuts]
         return PairBlock(rows=np.array(rows, np.int32), batches=batches)
-
-    def _cuts(self, lengths: NDArray[np.int32]) -> Iterator[tuple[int, int]]:
-        """Yield where batches of falling lengths begin and end."""
-        start = 0
-        while start < len(lengths):
-            longest = max(1, int(lengths[start]))
-            size = max(1, self.max_tokens // longest)
-            end = min(start + size, len(lengths))
-            similar = int(np.searchsorted(-lengths, -longest * _SIMILAR, side="right"))
-            enough = start + max(1, int(size * _SMALL))
-            end = min(end, max(similar, enough))
-            yield start, end
-            start = end
 
 
 def batches_by_length(lengths: NDArray[np.integer], max_tokens: int) -> list[NDArray[np.int64]]:
@@ -121,14 +108,25 @@ def batches_by_length(lengths: NDArray[np.integer], max_tokens: int) -> list[NDA
 
     Example:
         >>> [batch.tolist() for batch in batches_by_length(np.array([2, 9, 3, 2]), max_tokens=6)]
-        [[1], [2, 0], [3]]
+        [[1], [2], [0, 3]]
     """
-    order, start, found = np.argsort(-np.asarray(lengths, np.int64), kind="stable"), 0, []
-    while start < len(order):
-        size = max(1, max_tokens // max(1, int(lengths[order[start]])))
-        found.append(order[start : start + size])
-        start += size
-    return found
+    counts = np.asarray(lengths, np.int64)
+    order = np.argsort(-counts, kind="stable")
+    return [order[start:end] for start, end in _cuts(counts[order], max_tokens)]
+
+
+def _cuts(lengths: NDArray[np.integer], max_tokens: int) -> Iterator[tuple[int, int]]:
+    """Yield where batches of falling lengths begin and end."""
+    start = 0
+    while start < len(lengths):
+        longest = max(1, int(lengths[start]))
+        size = max(1, max_tokens // longest)
+        end = min(start + size, len(lengths))
+        similar = int(np.searchsorted(-lengths, -longest * _SIMILAR, side="right"))
+        enough = start + max(1, int(size * _SMALL))
+        end = min(end, max(similar, enough))
+        yield start, end
+        start = end
 
 
 def pair_count(rows: int, columns: int, wanted: NDArray[np.bool_] | None) -> int:
