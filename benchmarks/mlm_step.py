@@ -102,7 +102,9 @@ def plain_losses(model: UNITERForPretraining, examples: Sequence[Batch]) -> Tens
     return F.cross_entropy(model.word_logits(torch.stack(asked)), torch.tensor(labels), reduction="none")
 
 
-def plain_layer(layer: TransformerLayer, states: Tensor, mask: Tensor) -> Tensor:
+def plain_layer(
+    layer: TransformerLayer, states: Tensor, mask: Tensor, activation: Callable[[Tensor], Tensor] = F.gelu
+) -> Tensor:
     batch, length, hidden = states.shape
     weights, biases = layer.attention.qkv.weight.chunk(3), layer.attention.qkv.bias.chunk(3)
     query, key, value = (
@@ -112,7 +114,7 @@ def plain_layer(layer: TransformerLayer, states: Tensor, mask: Tensor) -> Tensor
     probabilities = torch.softmax(query @ key.transpose(2, 3) / query.shape[-1] ** 0.5 + mask, dim=-1)
     context = (probabilities @ value).transpose(1, 2).reshape(batch, length, hidden)
     states = layer.attention_norm(states + layer.attention.output(context))
-    return layer.output_norm(states + layer.contract(F.gelu(layer.expand(states))))
+    return layer.output_norm(states + layer.contract(activation(layer.expand(states))))
 
 
 def timed(model: UNITERForPretraining, run: Callable[[], Tensor]) -> tuple[float, float]:
