@@ -1,0 +1,62 @@
+"""Write a page about runs that people can look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from vltk.config import WriteConfig, argument, option
+
+if TYPE_CHECKING:
+    from vltk.commands._terminal import Terminal
+    from vltk.reporting.figure_files import Format
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportConfig:
+    """Write one page about runs: it needs no other file, no network and no script, and prints well.
+
+    RUN is the folder of a training run with the evaluations and measurements below it, or the --out of vltk eval or
+    vltk isd. The page shows what is there: the run's card, learning curves, recalls with intervals, the paired test of
+    two runs. What a run does not have is left out, with a line that says which command makes it.
+
+    Examples:
+        $ vltk report runs/flickr30k
+        $ vltk report runs/uniter runs/iais --out report.html --figures figures
+    """
+
+    run: tuple[Path, ...] = argument()
+    """Runs, up to six; the first is what the others are compared with."""
+    out: Path = option(Path("report.html"), incidental=True)
+    """The page to write."""
+    title: str = ""
+    """Heading of the page."""
+    figures: Path | None = option(None, incidental=True)
+    """Folder for every figure as a file of its own."""
+    figure_format: Literal["both", "svg", "png"] = "both"
+    """Kind of these files."""
+    write: WriteConfig = field(default_factory=WriteConfig)
+
+
+def run(config: ReportConfig, terminal: Terminal) -> dict[str, object]:
+    """Write the page and return where it is; or what would be on it, with --dry-run."""
+    from vltk.reporting.evidence import read_runs
+    from vltk.reporting.report import write_report
+
+    if config.write.dry_run:
+        found = read_runs(config.run)
+        rows = [{"run": one.name, "measured": [str(part.path) for part in one.measured]} for one in found]
+        return {"would write": str(config.out), "runs": rows}
+    formats: tuple[Format, ...] = ("svg", "png") if config.figure_format == "both" else (config.figure_format,)
+    report = write_report(
+        config.run,
+        config.out,
+        title=config.title,
+        figures=config.figures,
+        formats=formats,
+        overwrite=config.write.overwrite,
+        say=terminal.detail,
+    )
+    told: dict[str, object] = {"page": str(report.page), "bytes": report.size, "sections": report.sections}
+    return told | ({} if config.figures is None else {"figures": len(report.figures), "in": str(config.figures)})

@@ -1,0 +1,187 @@
+"""Drawings as SVG: a canvas with the few marks that the figures need, and the figure that comes out."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vltk.reporting.palette import FONT, HEAT, file_style
+
+WIDTH = 360
+"""Of a figure, in its own units: a phone shows it at about its size, a wide screen several side by side."""
+_LETTER = 0.55
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A drawing that the page shows and a folder can hold.
+
+    Attributes:
+        name: of its files, without suffix.
+        title: what it is of; stands in the drawing.
+        alt: what there is to see, for those who do not.
+        body: the marks.
+        width: of the drawing, in its own units.
+        height: likewise.
+        caption: a sentence below it, "" where the title says all.
+    """
+
+    name: str
+    title: str
+    alt: str
+    body: str
+    width: float
+    height: float
+    caption: str = ""
+
+    def inline(self) -> str:
+        """Return the drawing as a part of a page, which brings the colours."""
+        size = f'viewBox="0 0 {number(self.width)} {number(self.height)}" width="{number(self.width)}"'
+        return f'<svg {size} role="img" aria-label="{html.escape(self.alt)}">{self.body}</svg>'
+
+    def file(self) -> str:
+        """Return the drawing as a file of its own."""
+        width, height = number(self.width), number(self.height)
+        return (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+            f"font-family='{FONT}'><title>{html.escape(self.title)}</title><desc>{html.escape(self.alt)}</desc>"
+            f'<style>{file_style()}</style><rect class="paper" width="{width}" height="{height}"/>{self.body}</svg>\n'
+        )
+
+
+class Canvas:
+    """Collects marks; every colour is the name of a class of :mod:`vltk.reporting.palette`.
+
+    Example:
+        >>> canvas = Canvas()
+        >>> canvas.text(1, 2, "a < b")
+        >>> canvas.body
+        '<text class="ink" x="1" y="2" font-size="12">a &lt; b</text>'
+    """
+
+    def __init__(self) -> None:
+        self._marks: list[str] = []
+
+    @property
+    def body(self) -> str:
+        """All marks, in the order they were made."""
+        return "".join(self._marks)
+
+    def mark(self, element: str, kind: str, content: str = "", **attributes: Any) -> None:
+        """Add an element; underscores of attributes become hyphens."""
+        told = "".join(
+            f' {name.replace("_", "-")}="{number(value) if isinstance(value, float | int) else value}"'
+            for name, value in attributes.items()
+            if value is not None
+        )
+        end = f">{content}</{element}>" if content else "/>"
+        self._marks.append(f'<{element} class="{kind}"{told}{end}')
+
+    def text(
+        self,
+        x: float,
+        y: float,
+        content: str,
+        *,
+        kind: str = "ink",
+        size: float = 12,
+        anchor: str | None = None,
+        bold: bool = False,
+        turn: float = 0,
+    ) -> None:
+        """Write a line of text.
+
+        Args:
+            x: where it begins, or what ``anchor`` says.
+            y: of its base line.
+            content: as it is to be read.
+            kind: colour.
+            size: of the letters.
+            anchor: "middle" or "end" for what stands at ``x`` instead of its beginning.
+            bold: whether.
+            turn: degrees to turn it around its point.
+        """
+        more: dict[str, Any] = {"text_anchor": anchor, "font_weight": 600 if bold else None}
+        if turn:
+            more["transform"] = f"rotate({number(turn)} {number(x)} {number(y)})"
+        self.mark("text", kind, html.escape(content, quote=False), x=x, y=y, font_size=size, **more)
+
+    def line(self, x1: float, y1: float, x2: float, y2: float, *, kind: str = "grid", width: float = 1) -> None:
+        """Draw a straight line."""
+        self.mark("line", kind, x1=x1, y1=y1, x2=x2, y2=y2, stroke_width=width)
+
+    def rectangle(self, x: float, y: float, width: float, height: float, *, kind: str, **more: Any) -> None:
+        """Draw a rectangle."""
+        self.mark("rect", kind, x=x, y=y, width=width, height=height, **more)
+
+    def dot(self, x: float, y: float, *, kind: str, radius: float = 3.5) -> None:
+        """Draw a dot."""
+        self.mark("circle", kind, cx=x, cy=y, r=radius)
+
+    def path(self, points: list[tuple[float, float]], *, kind: str, width: float = 2) -> None:
+        """Draw a line through points."""
+        steps = " ".join(f"{'L' if place else 'M'}{number(x)} {number(y)}" for place, (x, y) in enumerate(points))
+        self.mark("path", kind, d=steps, stroke_width=width, stroke_linejoin="round")
+
+    def picture(self, address: str, x: float, y: float, width: float, height: float) -> None:
+        """Put a picture, given as a data address, into a rectangle."""
+        size = {"x": x, "y": y, "width": width, "height": height}
+        self.mark("image", "picture", href=address, **size, preserveAspectRatio="none")
+
+    def heading(self, title: str, subtitle: str = "") -> float:
+        """Write what the figure is of into its top; return where the drawing can begin."""
+        self.text(0, 14, shortened(title, 48), size=13, bold=True)
+        if subtitle:
+            self.text(0, 30, shortened(subtitle, 62), kind="muted", size=11)
+        return 40 if subtitle else 24
+
+
+def number(value: float) -> str:
+    """Return a number of a drawing, which needs no more than two digits behind the point.
+
+    Example:
+        >>> number(1.0), number(0.12345), number(-0.001)
+        ('1', '0.12', '0')
+    """
+    text = f"{value:.2f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+def text_width(content: str, size: float = 12) -> float:
+    """Return about how wide a line of text comes out."""
+    return _LETTER * size * len(content)
+
+
+def shortened(content: str, letters: int) -> str:
+    """Return a text that is not longer than so many letters.
+
+    Example:
+        >>> shortened("attention", 6)
+        'atten…'
+    """
+    return content if len(content) <= letters else content[: letters - 1].rstrip() + "…"
+
+
+def heat_address(values: NDArray[Any], *, largest: float | None = None, zoom: int = 6) -> str:
+    """Return shares as a picture, one square a number, as a data address.
+
+    Args:
+        values: [M, N] from 0.
+        largest: what is full colour; the largest value if None.
+        zoom: pixels of a square.
+    """
+    top = float(values.max()) if largest is None else largest
+    share = np.clip(np.nan_to_num(values / top if top > 0 else values), 0, 1)
+    pixels = np.empty((*values.shape, 4), np.uint8)
+    pixels[..., :3] = HEAT
+    pixels[..., 3] = np.round(255 * share)
+    stream = io.BytesIO()
+    Image.fromarray(pixels.repeat(zoom, axis=0).repeat(zoom, axis=1), "RGBA").save(stream, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"

@@ -1,0 +1,79 @@
+"""Learning curves: losses and validations of all runs over their steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from vltk.reporting.charts import Trace, line_chart
+from vltk.reporting.drawing import Figure
+from vltk.reporting.evidence import Evidence
+from vltk.reporting.page import Figures, Section, missing
+
+VALIDATION = "validation "
+_BESIDE = ("examples", "seconds", "examples per second")
+_PACE = ("rate", "gradient norm")
+_RECALLS = ("rsum", "t2i_r1", "i2t_r1")
+_NAMES = {"rate": "Learning rate", "gradient norm": "Gradient norm", "rsum": "sum of recalls"}
+_NAMES |= {"t2i_r1": "text to image, R@1", "i2t_r1": "image to text, R@1"}
+_POINTS = 200
+_MOST = 6
+
+
+def learning(runs: Sequence[Evidence]) -> Section:
+    """Return one figure a column of ``metrics.jsonl``, with a line for each run that has it."""
+    section = Section(key="learning", title="Learning")
+    losses, validations, pace = _columns(runs)
+    drawn = [_figure(name, runs) for name in (*losses, *validations, *pace)]
+    if drawn:
+        section.parts.append(Figures(figures=drawn))
+    if not section.parts:
+        section.parts.append(missing("No run has learning curves", "vltk finetune --task T --out RUN"))
+    elif not validations:
+        option = "vltk finetune ... --validation-examples STORE --validate-every N"
+        section.parts.append(missing("No run was measured while it learnt", option))
+    return section
+
+
+def _columns(runs: Sequence[Evidence]) -> tuple[list[str], list[str], list[str]]:
+    names = dict.fromkeys(name for run in runs for line in run.journal for name in line if name != "step")
+    losses = [name for name in names if not name.startswith(VALIDATION) and name not in (*_BESIDE, *_PACE)]
+    validations = [name for name in names if name.startswith(VALIDATION)]
+    recalls = [VALIDATION + name for name in _RECALLS if VALIDATION + name in validations]
+    return losses[: 2 * _MOST], (recalls or validations)[:_MOST], [name for name in _PACE if name in names]
+
+
+def _figure(name: str, runs: Sequence[Evidence]) -> Figure:
+    traces = [trace for run in runs if (trace := _trace(name, run)) is not None]
+    validation = name.startswith(VALIDATION)
+    plain = name.removeprefix(VALIDATION)
+    title = f"Validation: {_NAMES.get(plain, plain)}" if validation else _NAMES.get(name, f"Training loss: {name}")
+    ends = "; ".join(f"{trace.label} ends at {trace.y[-1]:.4g}" for trace in traces)
+    subtitle = "" if validation or name in _PACE else "mean since the last point"
+    return line_chart(
+        traces,
+        name=f"learning-{name.replace(' ', '-')}",
+        title=title,
+        alt=f"{title} over the steps of training: {ends}.",
+        x_label="step",
+        subtitle=subtitle,
+        zero=not validation,
+    )
+
+
+def _trace(name: str, run: Evidence) -> Trace | None:
+    points = [(float(line["step"]), value) for line in run.journal if (value := _value(line, name)) is not None]
+    if not points:
+        return None
+    pairs = np.array(sorted(points))
+    if len(pairs) > _POINTS:
+        pairs = np.array([part.mean(axis=0) for part in np.array_split(pairs, _POINTS)])
+    x, y = pairs.T.tolist()
+    return Trace(label=run.name, x=x, y=y, colour=run.colour, dots=len(x) <= 12)
+
+
+def _value(line: Mapping[str, Any], name: str) -> float | None:
+    value = line.get(name)
+    return float(value) if isinstance(value, int | float) and np.isfinite(value) else None
