@@ -32,6 +32,8 @@ class ReportConfig:
     """The page to write."""
     title: str = ""
     """Heading of the page."""
+    findings: Path | None = option(None, incidental=True)
+    """File of findings that stand first, the findings.json of vltk demo."""
     figures: Path | None = option(None, incidental=True)
     """Folder for every figure as a file of its own."""
     figure_format: Literal["both", "svg", "png"] = "both"
@@ -53,6 +55,7 @@ def run(config: ReportConfig, terminal: Terminal) -> dict[str, object]:
         config.run,
         config.out,
         title=config.title,
+        findings=config.findings,
         figures=config.figures,
         formats=formats,
         overwrite=config.write.overwrite,

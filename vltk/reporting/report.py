@@ -14,6 +14,7 @@ from vltk.reporting.card import cards
 from vltk.reporting.drawing import Figure
 from vltk.reporting.evidence import Evidence, read_runs
 from vltk.reporting.figure_files import Format, rasteriser, write_figures
+from vltk.reporting.findings import findings as findings_of
 from vltk.reporting.learning import learning
 from vltk.reporting.page import Section, chip, render
 from vltk.reporting.recall import quality
@@ -45,6 +46,7 @@ def write_report(
     out: Path,
     *,
     title: str = "",
+    findings: Path | None = None,
     figures: Path | None = None,
     formats: Iterable[Format] = ("svg", "png"),
     overwrite: bool = True,
@@ -56,6 +58,7 @@ def write_report(
         runs: folders of training runs, evaluations, ``vltk isd`` or probes; what lies below them is taken as well.
         out: the page.
         title: of the page; names of the runs if empty.
+        findings: a file of findings, which stand first, or None.
         figures: folder for every figure as a file of its own, or None.
         formats: of these files.
         overwrite: whether a page that is there may be replaced.
@@ -72,7 +75,7 @@ def write_report(
     if figures is not None and "png" in (formats := tuple(formats)):
         rasteriser()
     found = read_runs(runs)
-    sections = _sections(found, say)
+    sections = [*([] if findings is None else [findings_of(findings)]), *_sections(found, say)]
     text = render(sections, title=title or f"Report: {' and '.join(run.name for run in found)}", lead=_lead(found))
     size = len(text.encode())
     if size > LARGEST:
