@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.small_pairs import write_pairs
 from vltk.cli import main
 from vltk.config import listing
 
@@ -22,7 +23,7 @@ def test_everything_is_listed_by_kind(capsys: pytest.CaptureFixture[str]) -> Non
     assert list(found) == ["tasks", "formats", "commands", "models", "recipes"]
     assert list(found["tasks"]) == listing("vltk.tasks")
     assert list(found["formats"]) == listing("vltk.stores.formats")
-    assert found["commands"]["ls"] == "List what vltk has: tasks, formats, commands, recipes, models."
+    assert found["commands"]["ls"] == "List what vltk has, or what it made in a folder."
     assert all(found[kind][name] for kind in found for name in found[kind])
 
 
@@ -64,3 +65,45 @@ def test_recipes_come_with_their_description(
 def test_a_wrong_kind_is_answered_with_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ls", "taks"]) == 2
     assert capsys.readouterr().err.endswith("; did you mean tasks?\n")
+
+
+def test_a_folder_shows_what_was_made_in_it(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    examples, features = write_pairs(tmp_path)
+    folders = {name: tmp_path / "runs" / name for name in ("done", "begun", "measured", "theirs")}
+    for folder in folders.values():
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps({"config": {"task": "vqa", "training": {}}}), "utf-8")
+    metrics = [{"metric": "accuracy", "value": 0.51234}]
+    (folders["done"] / "results.json").write_text(json.dumps({"steps": 7, "metrics": metrics}), "utf-8")
+    (folders["measured"] / "config.json").write_text(json.dumps({"config": {"run": "runs/done"}}), "utf-8")
+    (folders["measured"] / "results.json").write_text(json.dumps({"task": "gqa", "metrics": metrics}), "utf-8")
+    (folders["theirs"] / "config.json").write_text('{"model_type": "bert"}', "utf-8")
+    (tmp_path / "world").mkdir()
+    (tmp_path / "world" / "world.json").write_text('{"images": {"train": 8, "val": 1}}', "utf-8")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "data.mdb").write_text("not a store", "utf-8")
+    assert main(["ls", "--folder", str(tmp_path), "--json"]) == 0
+    made = {Path(one["path"]).name: one for one in json.loads(capsys.readouterr().out)["made"]}
+    told = {name: (one["kind"], one["holds"], one["state"]) for name, one in made.items()}
+    assert told.pop("broken")[0] == "LMDB"
+    assert told == {
+        examples.name: ("example store", "36 records, captions", "complete"),
+        features.name: ("feature store", "12 records, random", "complete"),
+        "done": ("run", "vqa, 7 updates, accuracy 0.5123", "complete"),
+        "begun": ("run", "vqa", "unfinished"),
+        "measured": ("results", "gqa, accuracy 0.5123", "complete"),
+        "world": ("world", "8 train, 1 val", "complete"),
+    }
+
+
+def test_no_folder_and_a_kind_beside_a_folder_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["ls", "--folder", str(tmp_path / "nothing")]) == 2
+    assert "is no folder; name one that holds runs or stores" in capsys.readouterr().err
+    assert main(["ls", "tasks", "--folder", str(tmp_path)]) == 2
+    assert "--folder: goes without a kind; leave out tasks" in capsys.readouterr().err
+
+
+def test_people_see_the_task_of_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ls", "recipes"]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("uniter-vqa-base "))
+    assert line.split()[1] == "vqa"

@@ -1,15 +1,17 @@
-"""List what vltk has: tasks, formats, commands, recipes, models."""
+"""List what vltk has, or what it made in a folder."""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from vltk.config import argument, listing, recipes
+from vltk.config import argument, listing, option, recipes
 from vltk.config.settings import read_settings
+from vltk.errors import UsageError
 
 if TYPE_CHECKING:
     from vltk.commands._terminal import Terminal
@@ -24,24 +26,46 @@ PACKAGES = {
 
 @dataclass(frozen=True, kw_only=True)
 class LsConfig:
-    """List what vltk has: tasks, formats of feature stores, commands, recipes, models.
+    """List what vltk has: tasks, formats of feature stores, commands, models, recipes; or what stands in a folder.
 
-    Each name is what the command line takes, with the sentence that its file says about itself.
+    Each name is what the command line takes, with the sentence that its file says about itself; recipes also name their
+    task and model. With --folder the stores, runs, results and drawn worlds below a folder are listed, with what they
+    hold and whether they are complete. Exit codes: 0 listed, 2 there is no such kind or folder.
 
     Examples:
         $ vltk ls
         $ vltk ls formats
-        $ vltk ls tasks --json
+        $ vltk ls recipes --json
+        $ vltk ls --folder runs
     """
 
     what: Literal["tasks", "formats", "commands", "recipes", "models"] | None = argument(None)
     """What to list; everything without it."""
+    folder: Path | None = option(None, incidental=True)
+    """List what stands in this folder and below it instead."""
 
 
 def run(config: LsConfig, terminal: Terminal) -> dict[str, object]:
-    """Return the names of each kind with a sentence."""
+    """Return the names of each kind with a sentence, or what a folder holds."""
+    if config.folder is not None:
+        if config.what is not None:
+            raise UsageError("goes without a kind", where="--folder", remedy=f"leave out {config.what}")
+        from vltk.commands._made import made_in
+
+        return {"folder": str(config.folder), "made": [vars(one) for one in made_in(config.folder)]}
     kinds = [config.what] if config.what else [*PACKAGES, "recipes"]
-    return {kind: _recipes() if kind == "recipes" else _modules(PACKAGES[kind]) for kind in kinds}
+    found = {kind: _recipes() if kind == "recipes" else _modules(PACKAGES[kind]) for kind in kinds}
+    if terminal.json:
+        return dict(found)
+    return {kind: list(_rows(kind, names)) for kind, names in found.items()}
+
+
+def _rows(kind: str, names: dict[str, str]) -> Iterator[dict[str, Any]]:
+    files = recipes() if kind == "recipes" else {}
+    for name, sentence in names.items():
+        settings = read_settings(files[name]) if name in files else {}
+        told = {key: settings.get(key) for key in ("task", "model")} if files else {}
+        yield {"name": name, **told, "what it is": sentence}
 
 
 def _modules(package: str) -> dict[str, str]:
