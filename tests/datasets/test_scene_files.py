@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pickletools
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -247,6 +248,28 @@ def test_pools_single_their_scenes_out(world: WorldSummary) -> None:
         assert set(families.values()) == ({4} if pool.name == "hard" else {1})
 
 
+def test_families_are_training_scenes_with_their_edits(tmp_path: Path) -> None:
+    write_world(tmp_path / "plain", images=20, seed=SEED)
+    write_world(tmp_path / "world", images=20, seed=SEED, families=2)
+    root = tmp_path / "world" / "families"
+    told = list(karpathy.read_examples(root / "dataset_families.json", split="train"))
+    table = {Path(row["filename"]).stem: row for row in load(root / "families.json")}
+    assert list(table) == [f"family_{family:07d}_{place}" for family in (0, 1) for place in range(4)]
+    assert {example.image_ids[0] for example in told} == set(table)
+    assert {path.stem for path in (root / "images").iterdir()} == set(table)
+    for example in told:
+        row = table[example.image_ids[0]]
+        assert row["scene"] % 10 < 8
+        if not row["edit"]:
+            assert judge(understand(example.texts[0]).meaning, scene(SEED, row["scene"])) is True
+    world = {
+        example.id for example in karpathy.read_examples(tmp_path / "world" / "dataset_scenes.json", split="train")
+    }
+    assert not world & {example.id for example in told}
+    shutil.rmtree(root)
+    assert digest(tmp_path / "world") == digest(tmp_path / "plain")
+
+
 def test_pool_captions_are_false_of_the_other_scenes_of_the_random_pool(world: WorldSummary) -> None:
     root = world.path / "pools" / "random"
     scenes = {Path(i["filename"]).stem: scene(SEED, i["scene"]) for i in load(root / "pool.json")["images"]}
@@ -349,6 +372,7 @@ def test_progress_is_told_of_every_picture(tmp_path: Path) -> None:
         ({"images": 10.5}, "scenes: images: 10.5 is not a whole number"),
         ({"seed": -1}, "scenes: seed: -1 is not a whole number of 0"),
         ({"seed": "one"}, "scenes: seed: 'one' is not a whole number"),
+        ({"families": -1}, "scenes: families: -1 is not a whole number of 0"),
         ({"size": 7}, "scenes: size: 7 is not a whole number of 32 to 4096"),
     ],
 )

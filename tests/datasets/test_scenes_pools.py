@@ -16,6 +16,7 @@ from vltk.datasets.scenes import (
     Pool,
     Scene,
     SceneConfig,
+    families,
     hard_pool,
     is_true,
     judge,
@@ -92,6 +93,26 @@ def test_families_differ_by_exactly_one_edit(hard: Pool) -> None:
         assert sum(hard.edits[i] == "places" for i in edited) == 1
         assert len({hard.edits[i] for i in edited}) == FAMILY - 1
         assert set.intersection(*focus), "all edits of a family touch one object"
+
+
+def test_families_for_training_tell_their_members_apart_and_begin_with_fewer() -> None:
+    bases = [scene(5, index) for index in range(60)]
+    made = families(6, bases, captions=2, seed=5)
+    assert families(3, bases, captions=2, seed=5) == made[:3]
+    for family in made:
+        assert family.scenes[0] in bases
+        assert family.edits[0] == ""
+        assert family.edits[-1] == "places"
+        for own, drawn in zip(family.captions, family.scenes, strict=True):
+            for told in own:
+                verdicts = [judge(told.meaning, other) for other in family.scenes]
+                assert [other is drawn for other in family.scenes] == [verdict is True for verdict in verdicts]
+                assert all(verdict is not None for verdict in verdicts)
+
+
+def test_more_families_than_the_scenes_allow_are_refused() -> None:
+    with pytest.raises(DataError, match="scenes: scenes for 4 families were not found; allow more objects"):
+        families(4, [scene(5, index) for index in range(3)], seed=5)
 
 
 def test_pools_are_a_pure_function(easy: Pool, hard: Pool) -> None:

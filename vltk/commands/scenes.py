@@ -32,6 +32,7 @@ class ScenesConfig:
     Examples:
         $ vltk scenes --out world --images 100 --seed 1
         $ vltk scenes --out large --images 10000 --size 256
+        $ vltk scenes --out hard --images 3000 --families 800
     """
 
     out: Path
@@ -42,6 +43,9 @@ class ScenesConfig:
     """Which world to draw."""
     size: int = 128
     """Side of the pictures in pixels."""
+    families: int = 0
+    """Add so many training scenes, each with two other attributes and one exchange of places, as pairs that are hard
+    to tell apart (OUT/families)."""
     write: WriteConfig = field(default_factory=WriteConfig)
 
 
@@ -49,6 +53,7 @@ def run(config: ScenesConfig, terminal: Terminal) -> dict[str, object]:
     """Write the world and return what is in it."""
     if config.write.dry_run:
         plan = {"images": config.images, "size": config.size, "seed": config.seed, "cost": _cost(config)}
+        plan |= {"families": config.families} if config.families else {}
         return {"would write": str(config.out), **plan}
     terminal.say(f"drawing {config.images} scenes of seed {config.seed} with all annotations ({_cost(config)})")
     with terminal.progress(config.images, "drawing") as advance:
@@ -72,16 +77,19 @@ def _cost(config: ScenesConfig) -> str:
 def _write(config: ScenesConfig, advance: Progress) -> WorldSummary:
     from vltk.datasets.scenes import write_world
 
+    settings = {
+        "images": config.images, "seed": config.seed, "size": config.size, "families": config.families
+    }  # fmt: skip
     occupied = config.out.is_dir() and any(config.out.iterdir())
     if not (occupied and config.write.overwrite):
-        return write_world(config.out, images=config.images, seed=config.seed, size=config.size, progress=advance)
+        return write_world(config.out, **settings, progress=advance)
     if not (config.out / "world.json").is_file():
         problem = "--overwrite replaces a drawn world, and this folder holds something else"
         raise UsageError(problem, where=config.out, remedy="name another folder")
     # The old world stays until the new one is whole.
     with tempfile.TemporaryDirectory(prefix=f".{config.out.name}.", dir=config.out.parent) as folder:
         fresh = Path(folder) / config.out.name
-        summary = write_world(fresh, images=config.images, seed=config.seed, size=config.size, progress=advance)
+        summary = write_world(fresh, **settings, progress=advance)
         shutil.rmtree(config.out)
         fresh.rename(config.out)
     return replace(summary, path=config.out)

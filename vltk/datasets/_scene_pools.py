@@ -5,32 +5,18 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from vltk.datasets._scene_language import MENTION, Caption, caption
 from vltk.datasets._scene_meaning import Meaning, Thing, is_true, judge
-from vltk.datasets._scene_model import ATTRIBUTES, Dice, Scene, SceneConfig, SceneObject
-from vltk.datasets._scene_sampling import resized, scene
+from vltk.datasets._scene_model import Dice, Scene, SceneConfig
+from vltk.datasets._scene_sampling import scene
+from vltk.datasets._scene_variants import Variant, edits_of_one, variants
 from vltk.errors import DataError, UsageError
 
 _PATIENCE = 60  # scenes that may be passed over for each that is taken
 FAMILY = 4  # a scene, two edits of attributes, one exchange of places
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Variant:
-    """A scene that differs from another in exactly one edit.
-
-    Attributes:
-        scene: the edited scene; its background and the tints of its objects stay as they were.
-        edit: "colour", "texture", "shape" or "size" of one object, or "places" of two.
-        objects: the object or the two objects that were edited.
-    """
-
-    scene: Scene
-    edit: str
-    objects: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +66,21 @@ class Pool:
         """Return how often a reader who finds the family, and guesses inside it, finds the scene."""
         sizes = [self.families.count(family) for family in self.families]
         return _mean([1 / size for size in sizes])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """A scene and three edits of one of its objects, with captions that tell them apart.
+
+    Attributes:
+        scenes: FAMILY scenes, the first as it was sampled.
+        captions: of each scene, certainly true of it and certainly false of the others of the family.
+        edits: "" of the first, then two kinds of attributes, then "places".
+    """
+
+    scenes: tuple[Scene, ...]
+    captions: tuple[tuple[Caption, ...], ...]
+    edits: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,7 +223,7 @@ def hard_pool(
             if index - start >= _PATIENCE * (len(names) + 1):
                 raise _nothing_found(f"{families} families")
             base = scene(seed, index, config)
-            variants = _family(base, Dice("family", seed, index))
+            variants = edits_of_one(base, Dice("family", seed, index))
             members = [base, *(variant.scene for variant in variants)]
             search = CaptionSearch(members)
             if len(members) == FAMILY and all(
@@ -232,6 +233,42 @@ def hard_pool(
                 yield members
 
     return _pool(upcoming(), families, captions, seed, held_out, lambda members: names[members[0].index])
+
+
+def families(
+    count: int,
+    bases: Iterable[Scene],
+    *,
+    captions: int = 3,
+    seed: int = 0,
+    held_out: bool | None = False,
+) -> list[Family]:
+    """Return families for training: like those of a hard pool, each caption certainly false of its own family only.
+
+    Args:
+        count: how many families.
+        bases: scenes to make them of, in order; those that allow no family, or too few captions, are passed over.
+        captions: how many captions of each scene.
+        seed: the seed of the world.
+        held_out: as for ``caption``.
+
+    Raises:
+        DataError: the scenes do not allow so many.
+    """
+    found: list[Family] = []
+    for base in bases:
+        if len(found) == count:
+            break
+        made = edits_of_one(base, Dice("family", seed, base.index))
+        members = (base, *(variant.scene for variant in made))
+        search = CaptionSearch(members)
+        told = [search.find(i, captions, seed=seed, held_out=held_out, tries=80) for i in range(len(members))]
+        own = tuple(some for some in told if some is not None)
+        if len(own) == FAMILY:
+            found.append(Family(scenes=members, captions=own, edits=("", *(variant.edit for variant in made))))
+    if len(found) < count:
+        raise _nothing_found(f"{count} families")
+    return found
 
 
 def minimal_pairs(
@@ -257,67 +294,6 @@ def minimal_pairs(
                 pair = MinimalPair(first=base, second=other, first_caption=told[0][0], second_caption=told[1][0])
                 pairs.append(pair)
     return pairs
-
-
-def variants(base: Scene, focus: int, dice: Dice) -> Iterator[Variant]:
-    """Yield every scene that differs from a scene in one attribute of an object, or in its place and another's.
-
-    Edits that would make objects collide, or touch where they did not, are left out.
-    """
-    chosen = base.objects[focus]
-    for name, values in ATTRIBUTES.items():
-        for value in values:
-            if value != chosen.attribute(name):
-                edited = resized(chosen, value, base.size, dice) if name == "size" else chosen.but(name, value)
-                if (made := _edited(base, {focus: edited})) is not None:
-                    yield Variant(scene=made, edit=name, objects=(focus,))
-    for index, other in enumerate(base.objects):
-        alike = all(chosen.attribute(name) == other.attribute(name) for name in ATTRIBUTES)
-        if index != focus and not alike:
-            places = {
-                focus: replace(chosen, x=other.x, y=other.y),
-                index: replace(other, x=chosen.x, y=chosen.y),
-            }
-            if (made := _edited(base, places)) is not None:
-                yield Variant(scene=made, edit="places", objects=(focus, index))
-
-
-def _family(base: Scene, dice: Dice) -> list[Variant]:
-    """Return two attribute edits and one exchange of places of one object, or fewer where it allows no more."""
-    for focus in dice.shuffled(range(len(base.objects))):
-        made = dice.shuffled(list(variants(base, focus, dice)))
-        places = [variant for variant in made if variant.edit == "places"]
-        kinds = dice.shuffled(sorted({variant.edit for variant in made} - {"places"}))
-        if places and len(kinds) > 1:
-            chosen = [next(variant for variant in made if variant.edit == kind) for kind in kinds[:2]]
-            return [*chosen, places[0]]
-    return []
-
-
-def _edited(base: Scene, changes: dict[int, SceneObject]) -> Scene | None:
-    """Return the scene with objects exchanged, or None where they leave the picture or collide."""
-    made = replace(base, objects=tuple(changes.get(i, o) for i, o in enumerate(base.objects)))
-    unit = base.size / 128
-    if any(min(o.box) < unit or max(o.box) > base.size - unit for o in changes.values()):
-        return None
-    for index in changes:
-        for other in range(len(made.objects)):
-            if other != index and not _apart(made, index, other, 3.5 * unit):
-                return None
-    return made
-
-
-def _apart(drawn: Scene, first: int, second: int, gap: float) -> bool:
-    a, b = drawn.objects[first].box, drawn.objects[second].box
-    if a[0] >= b[2] + gap or b[0] >= a[2] + gap or a[1] >= b[3] + gap or b[1] >= a[3] + gap:
-        return True
-    # A container is drawn before what it holds.
-    inner, outer = max(first, second), min(first, second)
-    return bool(
-        drawn.relation("on", first, second)
-        or drawn.relation("on", second, first)
-        or drawn.relation("inside", inner, outer)
-    )
 
 
 def _mean(values: Sequence[float]) -> float:

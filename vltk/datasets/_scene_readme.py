@@ -29,6 +29,7 @@ Everything here is in the file formats of the published data sets, so what reads
 | `vcr/` | VCR questions and metadata; `img_fn` is a file of `images/`; the test file has its labels |
 | `refcoco/` | RefCOCO, RefCOCO+, RefCOCOg: `refs(...).p`, `instances.json`; testA, testB are every other test picture |
 | `pools/` | retrieval pools of further scenes; `hard` has families of four that differ in one edit |
+| `families/` | where asked for: training scenes and three edits of each, with captions that tell them apart |
 | `vocab.txt` | word pieces of all that is said here, for `vltk prepare --tokenizer`; the same in every world |
 | `attribute_words.txt` | the words that name a size, texture, colour or shape, for `vltk pretrain --focus-words` |
 | `world.json` | the numbers of this page |

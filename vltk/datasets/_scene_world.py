@@ -29,7 +29,7 @@ from vltk.datasets._scene_files import (
 )
 from vltk.datasets._scene_geometry import SHAPES
 from vltk.datasets._scene_model import COLOURS, SIZES, TEXTURES, Dice, Scene, SceneConfig
-from vltk.datasets._scene_pools import Pool, hard_pool, random_pool
+from vltk.datasets._scene_pools import FAMILY, Pool, families, hard_pool, random_pool
 from vltk.datasets._scene_readme import readme
 from vltk.datasets._scene_sampling import scene
 from vltk.datasets._scene_task_files import write_gqa, write_nlvr2, write_snli_ve, write_vcr, write_vqa
@@ -92,11 +92,17 @@ class WorldSummary:
 
 
 def write_world(
-    out: Path, *, images: int, seed: int, size: int | None = None, progress: Progress | None = None
+    out: Path,
+    *,
+    images: int,
+    seed: int,
+    size: int | None = None,
+    families: int = 0,
+    progress: Progress | None = None,
 ) -> WorldSummary:
     """Draw a world and write it in the published file formats (DESIGN, section 7).
 
-    The files depend on ``images``, ``seed`` and ``size`` alone. They are written beside the folder
+    The files depend on ``images``, ``seed``, ``size`` and ``families`` alone. They are written beside the folder
     and moved into place at the end, so a world is whole or absent.
 
     Args:
@@ -104,20 +110,24 @@ def write_world(
         images: how many scenes; of ten in a row eight train, one validates, one tests.
         seed: the seed of the world, 0 or more.
         size: side of the pictures in pixels, 128 where not given.
+        families: how many training scenes come with three edits of one of their objects, in a folder of their own.
         progress: is told of each picture drawn.
 
     Raises:
         UsageError: the folder is not empty, or a number that no world can have.
+        DataError: the training scenes do not allow so many families.
         VltkError: the folder cannot be written.
     """
     config = SceneConfig() if size is None else SceneConfig(size=size)
-    _check(out, images, seed)
+    _check(out, images, seed, families)
     scenes = [scene(seed, index, config) for index in range(images)]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
         try:
             summary = _write(draft, out, scenes, seed, config, progress)
+            if families:
+                _write_families(draft / "families", scenes, families, seed)
             _move(draft, out)
         except BaseException:
             shutil.rmtree(draft, ignore_errors=True)
@@ -128,8 +138,9 @@ def write_world(
     return summary
 
 
-def _check(out: Path, images: int, seed: int) -> None:
-    for name, value, low, high in (("images", images, FEWEST, MOST), ("seed", seed, 0, 2**63 - 1)):
+def _check(out: Path, images: int, seed: int, families: int) -> None:
+    numbers = (("images", images, FEWEST, MOST), ("seed", seed, 0, 2**63 - 1), ("families", families, 0, MOST))
+    for name, value, low, high in numbers:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise UsageError(f"{value!r} is not a whole number of {low} to {high}", where=f"scenes: {name}")
     if out.exists() and not out.is_dir():
@@ -232,6 +243,27 @@ def _write_pools(root: Path, seed: int, images: int, config: SceneConfig) -> tup
         ]
         write_json(root / name / "pool.json", {**asdict(summaries[-1]), "images": families})
     return tuple(summaries)
+
+
+def _write_families(root: Path, scenes: Sequence[Scene], count: int, seed: int) -> None:
+    """Write training scenes beside edits of their own, whose captions tell them apart."""
+    training = (drawn for drawn in scenes if split_of(drawn.index) == "train")
+    made = families(count, training, seed=seed)
+    # Numbers that no scene of a world has, so that these captions can be learnt from beside those of the world.
+    pictures = [
+        Picture(number=MOST + FAMILY * number + place, image_id=f"family_{number:07d}_{place}", split="train",
+                scene=family.scenes[place], captions=family.captions[place])
+        for number, family in enumerate(made)
+        for place in range(FAMILY)
+    ]  # fmt: skip
+    _draw(root / "images", pictures, None)
+    write_karpathy(root / "dataset_families.json", pictures, dataset="families")
+    edits = [edit for family in made for edit in family.edits]
+    table = [
+        {"filename": picture.file_name, "scene": picture.scene.index, "edit": edit}
+        for picture, edit in zip(pictures, edits, strict=True)
+    ]
+    write_json(root / "families.json", table)
 
 
 def _summary(name: str, pool: Pool) -> PoolSummary:

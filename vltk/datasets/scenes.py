@@ -67,16 +67,17 @@ from vltk.datasets._scene_model import (
 from vltk.datasets._scene_pools import (
     FAMILY,
     CaptionSearch,
+    Family,
     MinimalPair,
     Pool,
-    Variant,
+    families,
     hard_pool,
     minimal_pairs,
     random_pool,
     unique_captions,
-    variants,
 )
 from vltk.datasets._scene_sampling import scene, stream
+from vltk.datasets._scene_variants import Variant, variants
 from vltk.datasets._scene_world import PoolSummary, WorldSummary, write_world
 
 __all__ = [
@@ -97,6 +98,7 @@ __all__ = [
     "Caption",
     "CaptionSearch",
     "Dice",
+    "Family",
     "GrammarParaphraser",
     "GrammarParser",
     "MaskedWord",
@@ -119,6 +121,7 @@ __all__ = [
     "draw",
     "edits",
     "express",
+    "families",
     "foil",
     "hard_pool",
     "is_false",
