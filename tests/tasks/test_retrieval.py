@@ -111,6 +111,46 @@ def test_candidates_take_turns_and_are_none_of_the_pair(split: Split) -> None:
         assert image_of[work.rows[0]] == work.images[0]
 
 
+def alike_by_hand(plan: Any, own: int, count: int) -> list[int]:
+    """The other pictures in the order of the cosine between mean regions, by the slow way."""
+    means = [plan.source.features.get(name).features.astype(np.float64).mean(axis=0) for name in plan.source.image_ids]
+    means = [mean / np.linalg.norm(mean) for mean in means]
+    others = [place for place in range(len(means)) if place != own]
+    return sorted(others, key=lambda place: -float(means[place] @ means[own]))[:count]
+
+
+def test_random_negatives_that_look_alike_come_before_others(split: Split) -> None:
+    plan = plan_of(split, pairs=4, negative_images=3, negative_texts=3, alike=2)
+    image_of = plan.source.image_of
+    chosen = Counter()
+    for work in works(plan, 40):
+        for rows, images in zip(work.rows.reshape(-1, 7), work.images.reshape(-1, 7), strict=True):
+            near = alike_by_hand(plan, int(images[0]), 2)
+            assert images[1:3].tolist() == near
+            assert image_of[rows[4:6]].tolist() == near
+            assert len({*images[:4].tolist()}) == 4
+            assert len({*rows[4:].tolist()}) == 3
+            assert images[0] not in image_of[rows[4:]]
+            chosen.update(rows[4:6].tolist())
+    assert len(chosen) == CAPTIONS * len(set(image_of[list(chosen)])), "any caption of a picture alike is taken"
+
+
+def test_candidates_that_look_alike_are_always_there(split: Split) -> None:
+    plan = plan_of(split, **HARD, alike=3)
+    image_of = plan.source.image_of
+    for number, work in enumerate(works(plan, 30)):
+        own = int(image_of[work.rows[0]]) if number % 2 else int(work.images[0])
+        others = work.images[1:].tolist() if number % 2 else image_of[work.rows[1:]].tolist()
+        assert others[:3] == alike_by_hand(plan, own, 3)
+        assert len(set((work.images if number % 2 else work.rows).tolist())) == 5
+        assert own not in others
+
+
+def test_a_negative_number_of_pictures_cannot_be_alike() -> None:
+    with pytest.raises(UsageError, match="--alike: -1 pictures cannot be alike; use 0 or more"):
+        Config(alike=-1)
+
+
 def test_negatives_are_drawn_evenly(split: Split) -> None:
     plan = plan_of(split, pairs=7)
     seen = Counter(

@@ -39,6 +39,9 @@ class RetrievalConfig:
     """Other captions that each picture is shown with, with random negatives."""
     candidates: int = 399
     """Pictures or captions that hard negatives are looked for among."""
+    alike: int = 0
+    """How many of the negatives or candidates are the pictures that look most like the matched one, by the mean of
+    their regions, or a caption of each (published: none); the others are drawn at random (joint encoders only)."""
     hard: int = 31
     """How many of them are learnt from."""
     margin: float = 0.2
@@ -56,6 +59,8 @@ class RetrievalConfig:
             raise UsageError("no negatives", where="--negative-images", remedy="give at least one of either side")
         if min(self.negative_images, self.negative_texts) < 0:
             raise UsageError("a negative number of negatives", where="--negative-images", remedy="use 0 or more")
+        if self.alike < 0:
+            raise UsageError(f"{self.alike} pictures cannot be alike", where="--alike", remedy="use 0 or more")
 
     def model_sizes(self) -> dict[str, int]:
         """Return nothing: any encoder of texts and pictures will do."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from vltk.batching import beside
 from vltk.errors import DataError, UsageError
 from vltk.mixture import PairSource, seed_of
+from vltk.mixture.likeness import most_alike
 from vltk.mixture.pictures import Pictures
 from vltk.objectives.hinge import PAIRS
 from vltk.objectives.ranking import HARD, RANDOM, RELATION_WEIGHT
@@ -142,7 +143,8 @@ class RankingPlan(_Plan):
     With random negatives a micro-batch has groups of a matched pair, its text with other pictures, and its picture with
     other texts. With candidates a micro-batch is one half of a pair: its picture with other texts, or its text with
     other pictures; halves take turns in this order, and each goes through the captions in an order of its own, as
-    published. No negative belongs to the matched pair, and none is there twice.
+    published. Some negatives or candidates may be the pictures that look most like the matched one, or a caption of
+    each, the rest is drawn at random. No negative belongs to the matched pair, and none is there twice.
 
     Args:
         source: captions and pictures.
@@ -175,6 +177,7 @@ class RankingPlan(_Plan):
         order = np.argsort(source.image_of, kind="stable").astype(np.int32)
         ends = np.cumsum(np.bincount(source.image_of, minlength=len(source.image_ids)))
         self._captions = np.split(order, ends[:-1])
+        self._alike = most_alike(source.features, source.image_ids, config.alike) if config.alike else None
         others = {
             "--negative-images": (config.negative_images, len(source.image_ids) - 1),
             "--negative-texts": (config.negative_texts, len(source) - max(map(len, self._captions))),
@@ -215,17 +218,24 @@ class RankingPlan(_Plan):
         return _work(HARD, seed, [row, *self._texts(own, self.config.candidates, dice)], [own], targets)
 
     def _images(self, own: int, count: int, dice: np.random.Generator) -> list[int]:
-        """Draw different pictures besides one; all of them where there are no more."""
+        """Draw different pictures besides one, those that look like it first; all of them where there are no more."""
+        near = [] if self._alike is None else self._alike[own, :count].tolist()
         others = len(self.source.image_ids) - 1
         drawn = dice.choice(others, min(count, others), replace=False, shuffle=True)
-        return [int(place) + (place >= own) for place in drawn]
+        places = [int(place) + (place >= own) for place in drawn]
+        return [*near, *(place for place in places if place not in near)][:count]
 
     def _texts(self, own: int, count: int, dice: np.random.Generator) -> list[int]:
         """Draw different captions besides those of one picture; all of them where there are no more."""
         mine = self._captions[own]
+        near: list[int] = []
+        if self._alike is not None:
+            # One caption of each picture that looks like it.
+            near = [int(dice.choice(self._captions[other])) for other in self._alike[own, :count]]
         # The first drawn that are not its own are as likely as any others.
-        drawn = dice.choice(len(self.source), min(count + len(mine), len(self.source)), replace=False)
-        return [int(row) for row in drawn[~np.isin(drawn, mine)][:count]]
+        size = len(self.source)
+        drawn = dice.choice(size, min(count + len(mine) + len(near), size), replace=False)
+        return [*near, *drawn[~np.isin(drawn, [*mine, *near])].tolist()][:count]
 
 
 class Negatives(Protocol):
@@ -254,6 +264,11 @@ class Negatives(Protocol):
     @property
     def candidates(self) -> int:
         """What hard negatives are looked for among."""
+        ...
+
+    @property
+    def alike(self) -> int:
+        """How many negatives or candidates look like the matched picture."""
         ...
 
 
