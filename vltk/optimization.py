@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -51,7 +51,7 @@ class PublishedAdamW(Optimizer):
                 loss = closure()
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
-            if parameters:
+            for _ in range(group.get("repeats", 1) if parameters else 0):
                 self._update(group, parameters)
         return loss
 
@@ -108,11 +108,57 @@ def build_optimizer(
     return optimizer_of(made, form=form)
 
 
+class RepeatingAdamW(torch.optim.AdamW):
+    """torch's AdamW whose groups may take several steps an update, as many as their ``repeats`` says."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
+        """Update every parameter that has a gradient."""
+        loss = super().step(closure)
+        groups = self.param_groups
+        try:
+            for done in range(1, max(group.get("repeats", 1) for group in groups)):
+                self.param_groups = [group for group in groups if group.get("repeats", 1) > done]
+                super().step()
+        finally:
+            self.param_groups = groups
+        return loss
+
+
 def optimizer_of(groups: Iterable[dict[str, Any]], *, form: str = "published") -> Optimizer:
-    """Make the "published" or "torch" AdamW of groups, each with its parameters, ``weight_decay``, ``multiplier``."""
+    """Make the "published" or "torch" AdamW of groups, each with its parameters, ``weight_decay``, ``multiplier``.
+
+    A group may have ``repeats``, the number of steps that it takes an update (VSRN's published mistake).
+    """
+    made = list(groups)
     if form == "torch":
-        return torch.optim.AdamW(list(groups), betas=BETAS, eps=EPS)
-    return PublishedAdamW(list(groups), betas=BETAS, eps=EPS)
+        repeating = any(group.get("repeats", 1) > 1 for group in made)
+        return (RepeatingAdamW if repeating else torch.optim.AdamW)(made, betas=BETAS, eps=EPS)
+    return PublishedAdamW(made, betas=BETAS, eps=EPS)
+
+
+def repeated_parameters(optimizer: Optimizer) -> list[Tensor]:
+    """Return the parameters that take several steps an update, once more for each step after the first."""
+    groups = optimizer.param_groups
+    return [parameter for group in groups for _ in range(1, group.get("repeats", 1)) for parameter in group["params"]]
+
+
+def clip_repeated(parameters: Sequence[Tensor], repeated: Sequence[Tensor], *, limit: float) -> Tensor:
+    """Clip gradients with those of some parameters counted again, and scaled again, as in a list that names them twice.
+
+    Args:
+        parameters: all of them.
+        repeated: those that the list names again.
+        limit: largest norm.
+
+    Returns:
+        The norm that they had.
+    """
+    both = [[one.grad for one in some if one.grad is not None] for some in (parameters, repeated)]
+    norm: Tensor = torch.nn.utils.get_total_norm([*both[0], *both[1]])
+    for some in (parameters, repeated):
+        torch.nn.utils.clip_grads_with_norm_(list(some), limit, norm)
+    return norm
 
 
 def warmup_linear(step: int, *, warmup: int, total: int) -> float:
@@ -137,14 +183,16 @@ def learning_rate(
         peak: highest rate.
         warmup: updates until then.
         total: updates of the run.
-        schedule: "linear" falls to 0 (:func:`warmup_linear`) with the published floor of 1e-8, "step" falls once to a
-            tenth.
-        step_at: share of the updates after which it does.
+        schedule: "linear" falls to 0 (:func:`warmup_linear`) with the published floor of 1e-8, "step" falls to a tenth
+            again and again.
+        step_at: share of the updates after which it does each time.
 
     Example:
         >>> [learning_rate(step, peak=1.0, warmup=0, total=4, schedule="step", step_at=0.5) for step in (1, 2, 3, 4)]
         [1.0, 1.0, 0.1, 0.1]
     """
     if schedule == "step":
-        return peak * (step / warmup if step < warmup else 0.1 if step > step_at * total else 1.0)
+        # A small slack, so that a third of the updates is not a rounding below it.
+        falls = max(0, math.ceil(step / (step_at * total) - 1e-9) - 1)
+        return peak * (step / warmup if step < warmup else 0.1**falls)
     return peak * warmup_linear(step, warmup=warmup, total=total) or LEAST_RATE

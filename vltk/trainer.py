@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from vltk.config.training import TrainingConfig
 from vltk.detection.extractor import choose_device
 from vltk.errors import StoppedEarlyError, UsageError, VltkError
-from vltk.optimization import learning_rate
+from vltk.optimization import clip_repeated, learning_rate, repeated_parameters
 from vltk.run_folder import Journal, read_state, write_checkpoint
 from vltk.sharding import divide, divide_state, gathered, plain, sharding_is_asked_for, whole_state
 from vltk.types import Batch, Losses, Plan
@@ -201,7 +201,7 @@ class Trainer:
             scale = self.processes.num_processes / count
             torch._foreach_mul_(gradients, float(scale) if self.sharded else scale)
         limit = self.config.clip or float("inf")
-        norm: Tensor = self.processes.clip_grad_norm_(self.parameters, limit)
+        norm: Tensor = self._clip(limit)
         config = self.config
         shape = {"warmup": config.warmup, "total": config.steps}
         rate = learning_rate(
@@ -213,6 +213,14 @@ class Trainer:
         self.optimizer.zero_grad()
         self.step += 1
         return plain(norm).to(count.dtype)
+
+    def _clip(self, limit: float) -> Tensor:
+        repeated = repeated_parameters(self.optimizer)
+        if not repeated:
+            whole: Tensor = self.processes.clip_grad_norm_(self.parameters, limit)
+            return whole
+        self.processes.unscale_gradients()
+        return clip_repeated(self.parameters, repeated, limit=limit)
 
     def _validate(self, validate: Validate) -> None:
         self.core.eval()

@@ -6,13 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vltk.commands._convert_dual import convert_dual
 from vltk.config import WriteConfig, argument
-from vltk.errors import UsageError
 
 if TYPE_CHECKING:
     from vltk.commands._terminal import Terminal
-
-_SUFFIXES = (".safetensors", ".pth", ".tar")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,26 +37,8 @@ class ConvertVSEConfig:
 
 def run_vse(config: ConvertVSEConfig, terminal: Terminal) -> dict[str, object]:
     """Write the converted weights."""
-    from vltk.models._vse_checkpoints import describe, read_vse, save_vse
-    from vltk.run_folder import file_sha256
+    from vltk.models._vse_checkpoints import read_vse, save_vse
 
-    if config.out.suffix not in _SUFFIXES:
-        remedy = "name it NAME.safetensors or NAME.pth"
-        raise UsageError(f"{config.out.name} ends in none of {', '.join(_SUFFIXES)}", where="OUT", remedy=remedy)
-    if config.out.exists() and not (config.write.overwrite or config.write.dry_run):
-        raise UsageError("exists", where=config.out, remedy="add --overwrite or name another file")
-    found = read_vse(config.source, heads=config.heads)
-    sizes = describe(found.model)["config"].items()
-    summary: dict[str, object] = {
-        "source": str(found.file.path),
-        "layout": found.layout,
-        "sha256": file_sha256(found.file.path),
-        "parameters": sum(weight.numel() for weight in found.model.parameters()),
-        "size": {name: str(value) if isinstance(value, Path) else value for name, value in sizes},
-        "epoch": found.file.epoch,
-        "best_rsum": found.file.best,
-        "out": str(config.out),
-    }
-    if not config.write.dry_run:
-        summary["out_layout"] = save_vse(found, config.out)
-    return summary
+    return convert_dual(
+        config.out, config.write, read=lambda: read_vse(config.source, heads=config.heads), save=save_vse
+    )

@@ -13,6 +13,7 @@ from vltk.errors import UsageError
 
 if TYPE_CHECKING:
     from vltk.commands._terminal import Terminal
+from vltk.commands._convert_vsrn import ConvertVSRNConfig, run_vsrn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,3 +82,4 @@ COMMANDS = {
     "uniter": (ConvertUniterConfig, run_uniter),
     "vse": (ConvertVSEConfig, run_vse),
 }
+    "vsrn": (ConvertVSRNConfig, run_vsrn),

@@ -117,6 +117,7 @@ def _pictures(
     from vltk.evaluator.search import embed_pictures
     from vltk.run_folder import file_sha256
     from vltk.stores.embedding_files import Embeddings, read_embeddings, write_embeddings
+    from vltk.stores.ordered_features import ordered
     from vltk.training_run import TRAINED_ON, check_stores
 
     check_stores((loaded.file.own or {}).get(TRAINED_ON, {}), store, None, where=str(config.features))
@@ -131,7 +132,8 @@ def _pictures(
         if there.provenance == made_of:
             return there
     ids = store.ids()
-    vectors = embed_pictures(loaded.model, store, ids, execution=execution)
+    features = ordered(store, getattr(loaded.model.config, "region_order", None))
+    vectors = embed_pictures(loaded.model, features, ids, execution=execution)
     made = Embeddings(ids=ids, vectors=vectors, provenance=made_of)
     if kept is not None:
         write_embeddings(kept, made, overwrite=True)

@@ -22,9 +22,9 @@ class TrainingConfig:
     warmup: int = 10_000
     """Updates until the highest rate."""
     schedule: Literal["linear", "step"] = "linear"
-    """After the warm-up fall linearly to 0, or stay and fall once to a tenth (dual encoders)."""
+    """After the warm-up fall linearly to 0, or in steps to a tenth each (dual encoders)."""
     step_at: float = 0.6
-    """Share of the updates after which a step schedule falls."""
+    """Share of the updates after which a step schedule falls, each time: 0.6 falls once, 0.34 twice."""
     weight_decay: float = 0.01
     """Decoupled weight decay; none on biases and the Transformer's norms, as published."""
     clip: float = 5.0
@@ -57,6 +57,8 @@ class TrainingConfig:
                 raise UsageError(f"{getattr(self, name)} is too few", where=where, remedy="use a positive number")
         if self.keep_every < 0:
             raise UsageError(f"{self.keep_every} is too few", where="--keep-every", remedy="use 0 or more")
+        if not self.step_at > 0:
+            raise UsageError(f"{self.step_at} is no share", where="--step-at", remedy="use a number above 0")
         if self.warmup >= self.steps:
             problem = f"a warm-up of {self.warmup} updates in a run of {self.steps}"
             raise UsageError(problem, where="--warmup", remedy="use a shorter one")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 WORD_RANGE = 0.1
 """Fresh word vectors are uniform between minus this and this, as published."""
+ADAM: dict[str, Any] = {"betas": (0.9, 0.999), "eps": 1e-8}
+"""Of Adam, as the authors of VSE++, VSE-infinity and VSRN ran it."""
 
 
 def unit_length(states: Tensor, *, eps: float = 1e-8) -> Tensor:
@@ -46,6 +50,9 @@ def run_packed(rnn: nn.GRU, states: Tensor, mask: Tensor) -> tuple[Tensor, Tenso
     Returns:
         [B, T, directions * H] states, zero at padding; and [layers * directions, B, H] last states.
     """
+    if bool(mask.all()):
+        every, last = rnn(states)
+        return every, last
     packed = pack_padded_sequence(states, mask.sum(dim=1).cpu(), batch_first=True, enforce_sorted=False)
     every, last = rnn(packed)
     return pad_packed_sequence(every, batch_first=True, total_length=states.shape[1])[0], last

@@ -11,22 +11,28 @@ import argparse
 import importlib
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from vltk.config import from_dict, listing
 from vltk.errors import DataError, VltkError
 from vltk.run_folder import WEIGHTS, find_checkpoint, read_about
 from vltk.run_folder.checkpoint import write_weights
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 IMAGE, TEXT = "img_enc.", "txt_enc."
 _FOLDER = (WEIGHTS, "pytorch_model.bin")
+_SHOWN = 5
+Model = TypeVar("Model", bound=nn.Module)
+Size = TypeVar("Size", bound="DataclassInstance")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +111,79 @@ def load_dual(path: Path) -> LoadedDual:
         reason = " ".join(str(error).split())[:160]
         raise DataError(f"has weights of another model ({reason})", where=file.path, remedy=remedy) from error
     return LoadedDual(model=model.eval(), name=name, file=file)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DualCheckpoint(Generic[Model]):
+    """A dual encoder of a known kind with its weights.
+
+    Attributes:
+        model: as the weights tell, in evaluation mode.
+        file: where they come from.
+        layout: vltk or published.
+        options: of the training that made it.
+    """
+
+    model: Model
+    file: DualFile
+    layout: str
+    options: Mapping[str, Any]
+
+
+def own_config(file: DualFile, name: str, kind: type[Size]) -> Size:
+    """Return the size that one of vltk's files tells.
+
+    Args:
+        file: one of vltk's.
+        name: of the file in ``models/`` that it has to be of.
+        kind: of the size.
+
+    Raises:
+        DataError: it holds another model.
+    """
+    told = file.own or {}
+    values = told.get("config")
+    if told.get("model") != name or not isinstance(values, Mapping):
+        problem = f"is a {told.get('model', 'file of another program')}, no {name}"
+        raise DataError(problem, where=file.path, remedy=f"use a file or run of a {name}")
+    known = {item.name for item in fields(kind)}
+    return kind(**{name: value for name, value in values.items() if name in known})
+
+
+def fill_own(model: nn.Module, file: DualFile) -> None:
+    """Copy the weights of one of vltk's files into a model.
+
+    Raises:
+        DataError: keys missing, left over, or of another shape, all named.
+    """
+    ours = model.state_dict()
+    missing, left = sorted(ours.keys() - file.weights.keys()), sorted(file.weights.keys() - ours.keys())
+    wrong = [name for name in ours if name in file.weights and ours[name].shape != file.weights[name].shape]
+    found = [
+        f"{what} {', '.join(names[:_SHOWN])}"
+        for what, names in (("missing", missing), ("left over", left), ("of another shape", wrong))
+        if names
+    ]
+    if found:
+        raise DataError(f"keys do not fit: {'; '.join(found)}", where=file.path, remedy="use a whole file of one model")
+    model.load_state_dict(file.weights)
+
+
+def plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of a training's options that a file of vltk can hold."""
+    return {name: value for name, value in options.items() if isinstance(value, str | int | float | bool)}
+
+
+def check_sizes(found: Mapping[str, int], wanted: Mapping[str, int], *, where: Path) -> None:
+    """Make sure that weights have the sizes of the stores.
+
+    Raises:
+        DataError: they have others, all named.
+    """
+    wrong = [f"{name} {found[name]} instead of {size}" for name, size in wanted.items() if found[name] != size]
+    if wrong:
+        remedy = "prepare the examples with its vocabulary, and use features of its detector"
+        raise DataError(f"is of another size than the stores: {', '.join(wrong)}", where=where, remedy=remedy)
 
 
 def _file_of(path: Path) -> Path:

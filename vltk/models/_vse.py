@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vltk.errors import UsageError
+from vltk.models._dual import ADAM
 from vltk.models._grids import BLOCKS, HubTrunk, ResidualTrunk, Trunk
 from vltk.models._image_encoders import GridEncoder, GridHead, RegionEncoder, RegionGridEncoder
 from vltk.models._pooling import Pooling, build_pooling
@@ -19,8 +20,6 @@ from vltk.types import Batch
 
 BERT_RATE = 0.1
 """BERT is trained at a tenth of the rate (supplement, section 1.1)."""
-ADAM: dict[str, Any] = {"betas": (0.9, 0.999), "eps": 1e-8}
-"""Of AdamW, as the authors ran it."""
 
 
 @dataclass(frozen=True, kw_only=True)

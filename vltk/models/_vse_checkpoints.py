@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,19 @@ import torch
 from torch import Tensor
 
 from vltk.errors import DataError, UsageError
-from vltk.models._dual_checkpoints import IMAGE, TEXT, DualFile, read_dual_file, write_own, write_published
+from vltk.models._dual_checkpoints import (
+    IMAGE,
+    TEXT,
+    DualCheckpoint,
+    DualFile,
+    check_sizes,
+    fill_own,
+    own_config,
+    plain_options,
+    read_dual_file,
+    write_own,
+    write_published,
+)
 from vltk.models._grids import BLOCKS, Trunk
 from vltk.models._text_encoders import BERTText
 from vltk.models._vse import VSE, VSEConfig
@@ -24,24 +36,7 @@ _IGNORED = re.compile(r"img_enc\.(image_encoder\.)?mlp\.bns\.1\.|img_enc\.backbo
 _SHOWN = 5
 
 
-@dataclass(frozen=True, kw_only=True)
-class VSECheckpoint:
-    """A VSE-infinity with its weights.
-
-    Attributes:
-        model: as the weights tell, in evaluation mode.
-        file: where they come from.
-        layout: vltk or published.
-        options: of the training that made it.
-    """
-
-    model: VSE
-    file: DualFile
-    layout: str
-    options: Mapping[str, Any]
-
-
-def read_vse(path: Path, *, heads: int | None = None) -> VSECheckpoint:
+def read_vse(path: Path, *, heads: int | None = None) -> DualCheckpoint[VSE]:
     """Read a VSE-infinity; nothing in the file is executed.
 
     Args:
@@ -55,37 +50,18 @@ def read_vse(path: Path, *, heads: int | None = None) -> VSECheckpoint:
     if file.own is not None:
         config = _own_config(file)
         model = config.build()
-        _fill_own(model, file)
-        return VSECheckpoint(model=model.eval(), file=file, layout="vltk", options=dict(file.own.get("options", {})))
+        fill_own(model, file)
+        return DualCheckpoint(model=model.eval(), file=file, layout="vltk", options=dict(file.own.get("options", {})))
     official = {name: tensor for name, tensor in file.weights.items() if not _IGNORED.match(name)}
     model = infer_config(official, file, heads=heads).build()
     model.load_published(official, where=str(file.path))
-    return VSECheckpoint(model=model.eval(), file=file, layout="published", options=file.options)
+    return DualCheckpoint(model=model.eval(), file=file, layout="published", options=file.options)
 
 
 def _own_config(file: DualFile) -> VSEConfig:
-    told = file.own or {}
-    values, known = told.get("config"), {item.name for item in fields(VSEConfig)}
-    if told.get("model") != "vse" or not isinstance(values, Mapping):
-        problem = f"is a {told.get('model', 'file of another program')}, no vse"
-        raise DataError(problem, where=file.path, remedy="use a file or run of a VSE-infinity")
-    folder = values.get("backbone_folder")
-    values = {name: value for name, value in values.items() if name in known}
-    return VSEConfig(**values | {"backbone_folder": None if folder is None else Path(folder)})
-
-
-def _fill_own(model: VSE, file: DualFile) -> None:
-    ours = model.state_dict()
-    missing, left = sorted(ours.keys() - file.weights.keys()), sorted(file.weights.keys() - ours.keys())
-    wrong = [name for name in ours if name in file.weights and ours[name].shape != file.weights[name].shape]
-    found = [
-        f"{what} {', '.join(names[:_SHOWN])}"
-        for what, names in (("missing", missing), ("left over", left), ("of another shape", wrong))
-        if names
-    ]
-    if found:
-        raise DataError(f"keys do not fit: {'; '.join(found)}", where=file.path, remedy="use a whole file of one model")
-    model.load_state_dict(file.weights)
+    config = own_config(file, "vse", VSEConfig)
+    folder = config.backbone_folder
+    return replace(config, backbone_folder=None if folder is None else Path(folder))
 
 
 def infer_config(official: Mapping[str, Tensor], file: DualFile, *, heads: int | None = None) -> VSEConfig:
@@ -162,7 +138,7 @@ def describe(model: VSE, *, options: Mapping[str, Any] | None = None) -> dict[st
     return {"model": "vse", "config": asdict(model.config), "options": dict(options or {})}
 
 
-def save_vse(found: VSECheckpoint, path: Path) -> str:
+def save_vse(found: DualCheckpoint[VSE], path: Path) -> str:
     """Write one of vltk's files (.safetensors) or the authors' layout (.pth, .tar); return its layout.
 
     Raises:
@@ -170,7 +146,7 @@ def save_vse(found: VSECheckpoint, path: Path) -> str:
     """
     model = found.model
     if path.suffix == ".safetensors":
-        write_own(path, model.state_dict(), describe(model, options=_plain(found.options)))
+        write_own(path, model.state_dict(), describe(model, options=plain_options(found.options)))
         return "vltk"
     official = model.published_state()
     if model.config.image == "region":
@@ -214,10 +190,6 @@ def published_options(config: VSEConfig) -> dict[str, Any]:
     }
 
 
-def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if isinstance(value, str | int | float | bool)}
-
-
 def start_from(config: VSEConfig, path: Path) -> tuple[VSE, list[str]]:
     """Build a model that begins with the weights of a VSE-infinity, of a BERT, or of a network for grids.
 
@@ -243,14 +215,8 @@ def start_from(config: VSEConfig, path: Path) -> tuple[VSE, list[str]]:
     found = read_vse(path)
     theirs = found.model.config
     names = ("vocabulary", "region_dim") if theirs.image != "grid" else ("vocabulary",)
-    wrong = [
-        f"{name} {getattr(theirs, name)} instead of {getattr(config, name)}"
-        for name in names
-        if getattr(theirs, name) != getattr(config, name)
-    ]
-    if wrong:
-        remedy = "prepare the examples with its vocabulary, and use features of its detector"
-        raise DataError(f"is of another size than the stores: {', '.join(wrong)}", where=found.file.path, remedy=remedy)
+    sizes = {name: getattr(config, name) for name in names}
+    check_sizes({name: getattr(theirs, name) for name in names}, sizes, where=found.file.path)
     return found.model.train(), []
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vltk.config.dual import DualConfig
 from vltk.errors import UsageError, VltkError
+from vltk.objectives.generation import Generation
 from vltk.objectives.size_augmentation import SizeAugmentation
 from vltk.stores.examples import TokenizerDescription
 from vltk.types import Batch, Losses
@@ -45,7 +46,26 @@ def hinge_loss(
         >>> round(hinge_loss(pictures, captions, margin=0.5).mean().item(), 6)
         0.4
     """
-    scores = images @ texts.t()
+    return hinge_loss_of(images @ texts.t(), margin=margin, hardest=hardest, same=same)
+
+
+def order_scores(images: Tensor, texts: Tensor) -> Tensor:
+    """Return [B, B] scores of order embeddings: minus the length of what of a text its picture does not cover (VSE++).
+
+    Args:
+        images: [B, H].
+        texts: [B, H].
+
+    Example:
+        >>> order_scores(torch.tensor([[3.0, 1.0]]), torch.tensor([[2.0, 1.0], [3.0, 5.0]])).tolist()
+        [[-0.0, -4.0]]
+    """
+    lacking: Tensor = torch.linalg.vector_norm((texts.unsqueeze(0) - images.unsqueeze(1)).clamp(min=0), dim=-1)
+    return -lacking
+
+
+def hinge_loss_of(scores: Tensor, *, margin: float = 0.2, hardest: bool = True, same: Tensor | None = None) -> Losses:
+    """Return the loss of :func:`hinge_loss` from [B, B] scores of pictures with texts, right pairs on the diagonal."""
     right = scores.diagonal()
     none = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
     none = none if same is None else none | same
@@ -173,6 +193,7 @@ class DualTraining(nn.Module):
         self.margin, self.augmentation, self.count_same = margin, augmentation, count_same
         self.schedule = schedule or DualSchedule()
         self.collapse = CollapseWatch(margin=margin)
+        self.generation = Generation.of(model)
 
     def forward(self, objective: str, batch: Batch, generator: torch.Generator) -> Losses:
         """Return the losses of a batch.
@@ -195,11 +216,11 @@ class DualTraining(nn.Module):
         trunk = getattr(model, "trunk", None)
         if self.training and trunk is not None:
             trunk.train_stages(phase.fixed_stages)
-        augmentation = self.augmentation if self.training else None
+        whole, augmentation = batch, self.augmentation if self.training else None
         if augmentation is not None:
             batch = augmentation.corrupt(batch, generator)
         drops_grids = augmentation is not None and augmentation.regions and trunk is not None
-        images = model.embed_images(batch, generator) if drops_grids else model.embed_images(batch)
+        images, generated = self._images(batch, whole, generator if drops_grids else None)
         same = batch.targets.get("image")
         losses = hinge_loss(
             images,
@@ -210,9 +231,19 @@ class DualTraining(nn.Module):
         )
         if hardest and self.training:
             self.collapse.see(losses)
-        if phase.loss_share is None or not self.training:
+        if phase.loss_share is not None and self.training:
+            losses = Losses(values=losses.values * phase.loss_share, count=losses.count)
+        if generated is None:
             return losses
-        return Losses(values=losses.values * phase.loss_share, count=losses.count)
+        return Losses(values=torch.cat([losses.values.flatten(), generated]), count=losses.count)
+
+    def _images(self, batch: Batch, whole: Batch, drops: torch.Generator | None) -> tuple[Tensor, Tensor | None]:
+        """Return embeddings of pictures, and the losses of their captions where the model generates them."""
+        model: Any = self.model
+        if self.generation is not None:
+            images, regions = model.represent(batch)
+            return images, self.generation.losses(model, regions, batch.region_mask, whole)
+        return (model.embed_images(batch) if drops is None else model.embed_images(batch, drops)), None
 
     def _phase(self, batch: Batch) -> Phase:
         told = [batch.targets.get(name) for name in ("epoch", "iteration", "iterations")]

@@ -2,7 +2,9 @@
 
 from vltk.run_folder.checkpoint import (
     STATE,
+    TRAINED_ON,
     WEIGHTS,
+    WORD_MASK,
     find_checkpoint,
     read_about,
     read_state,
@@ -19,7 +21,9 @@ __all__ = [
     "METRICS",
     "RESULTS",
     "STATE",
+    "TRAINED_ON",
     "WEIGHTS",
+    "WORD_MASK",
     "Journal",
     "RunFolder",
     "file_sha256",

@@ -21,6 +21,10 @@ from vltk.errors import DataError, VltkError
 from vltk.stores.whole_files import sync
 
 WEIGHTS, STATE = "model.safetensors", "state.pt"
+TRAINED_ON = "trained_on"
+"""Under which key a checkpoint says what kind of stores it was trained on."""
+WORD_MASK = "word_mask"
+"""Among that: the id of the mask in a vocabulary of whole words, which the published ones lack."""
 _ABOUT = "vltk"
 
 

@@ -20,6 +20,7 @@ from vltk.mixture.pictures import Pictures
 from vltk.objectives.hinge import build_dual_training
 from vltk.objectives.ranking import Ranking
 from vltk.objectives.relations import build_iais
+from vltk.stores.ordered_features import RegionOrder, ordered
 from vltk.tasks._retrieval_plan import InBatchPlan, RankingPlan
 from vltk.tasks._task import Split
 from vltk.types import Batch
@@ -92,7 +93,8 @@ class Retrieval:
     def __init__(self, config: RetrievalConfig, model: nn.Module, split: Split) -> None:
         self.config = config
         self.family: Literal["joint", "dual"] = getattr(model, "family", "joint")
-        self.special = special_tokens(split.examples)
+        self.special = special_tokens(split.examples, bare=self.family == "dual")
+        self.region_order: RegionOrder | None = getattr(getattr(model, "config", None), "region_order", None)
         self.module: nn.Module
         self.pictures: Pictures | None = None
         if self.family == "dual":
@@ -131,7 +133,7 @@ class Retrieval:
         source = PairSource(
             split.name,
             split.examples,
-            split.features,
+            ordered(split.features, self.region_order),
             max_text_length=max_text_length,
             located=self.family == "joint",
         )
@@ -154,7 +156,8 @@ class Retrieval:
 
     def image_batch(self, split: Split, image_ids: Sequence[str]) -> Batch:
         """Read the regions of pictures."""
-        pictures = [split.features.get(image_id) for image_id in image_ids]
+        features = ordered(split.features, self.region_order)
+        pictures = [features.get(image_id) for image_id in image_ids]
         batch = collate_regions(image_ids, pictures, half=True, located=self.family == "joint")
         check_finite(batch, pictures, split.name)
         return batch if self.pictures is None else replace(batch, images=self.pictures.load(image_ids))

@@ -9,12 +9,10 @@ from typing import Any
 from vltk.config.training import ReadingConfig
 from vltk.errors import DataError
 from vltk.mixture import JoinedFeatures
+from vltk.run_folder import TRAINED_ON, WORD_MASK
 from vltk.stores.absent_features import AbsentFeatures
 from vltk.stores.examples import TokenizerDescription
 from vltk.stores.features import ChainedFeatures, FeatureReader, FeatureStore
-
-TRAINED_ON = "trained_on"
-"""Under which key a checkpoint says what kind of stores it was trained on."""
 
 MADE_WITH = ("detector", "preset", "preset_hash", "weights_hash")
 """What must be equal in features that are trained on and features that are evaluated."""
@@ -59,7 +57,9 @@ def describe_stores(
         values = {getattr(one.metadata, name) for one in features}
         if len(values) == 1:
             made[name] = values.pop()
-    vocabulary = {} if tokenizer is None else {"vocabulary": tokenizer.vocab_sha256}
+    vocabulary: dict[str, Any] = {} if tokenizer is None else {"vocabulary": tokenizer.vocab_sha256}
+    if tokenizer is not None and "<mask>" in tokenizer.special_ids:
+        vocabulary[WORD_MASK] = tokenizer.special_ids["<mask>"]
     kept = {name: getattr(reading, name) for name in ("min_score", "min_boxes", "max_boxes")}
     return {TRAINED_ON: {**made, **vocabulary, **kept}}
 
