@@ -17,12 +17,12 @@ from tests.small_pairs import VOCABULARY, WIDTH, write_pairs
 from tests.small_relations import write_annotated, write_model, write_run
 from vltk.cli import main
 from vltk.commands._terminal import Terminal
-from vltk.isd.encoder import LoadedEncoder
+from vltk.isd.encoder import LoadedEncoder, load_encoder
 from vltk.isd.measurement import Procedure, permutations
 from vltk.isd.session import Session
 from vltk.isd.survey import Survey, survey
 from vltk.metrics.isd import Reading, isda
-from vltk.models._checkpoints import read_checkpoint
+from vltk.models._checkpoints import SHIPPED, read_checkpoint
 from vltk.models.uniter import UNITERForPretraining
 from vltk.objectives.relations import IAIS
 from vltk.run_folder import RESULTS, RunFolder
@@ -129,6 +129,11 @@ def test_the_receipt_tells_what_a_figure_needs(made: Path, tmp_path: Path) -> No
     by_id = {line["id"]: line for line in lines}
     assert [by_id[name]["isda"] for name in series.ids] == series.values.tolist()
     assert set(series.clusters) == {f"p{number}" for number in range(6)}
+
+
+def test_weights_that_come_with_vltk_are_known_by_name() -> None:
+    by_name, by_file = (load_encoder(source) for source in ("uniter-tiny", str(SHIPPED / "uniter-tiny.safetensors")))
+    assert (by_name.name, by_name.weights) == ("uniter", by_file.weights)
 
 
 def test_batches_change_nothing_but_rounding(made: Path, tmp_path: Path) -> None:

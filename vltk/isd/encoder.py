@@ -12,7 +12,7 @@ from torch import nn
 
 from vltk.detection.hub_detectors import hash_of_weights
 from vltk.errors import DataError, UsageError
-from vltk.models._checkpoints import read_checkpoint
+from vltk.models._checkpoints import SHIPPED, read_checkpoint
 from vltk.models._hub_encoders import KINDS, load_hub_encoder
 from vltk.models.uniter import UNITERForPretraining
 from vltk.run_folder import WEIGHTS, file_sha256, read_about
@@ -114,7 +114,8 @@ def load_encoder(
     """Load a joint encoder.
 
     Args:
-        source: a run of vltk, one of its checkpoints, a weights file, a folder of transformers, or a hub id.
+        source: a run of vltk, one of its checkpoints, a weights file, weights that come with vltk (uniter-tiny), a
+            folder of transformers, or a hub id.
         heads: number of attention heads, where a weights file does not tell it.
         offline: download nothing.
         cache_dir: where downloads are kept.
@@ -127,7 +128,7 @@ def load_encoder(
     path = Path(source)
     if path.is_dir() and (path / "config.json").is_file() and not _is_run(path):
         return _hub(source, offline, cache_dir)
-    if path.exists():
+    if path.exists() or (SHIPPED / f"{source}.safetensors").is_file():
         return _own(path, heads)
     if path.is_absolute() or source.count("/") > 1 or source.startswith("."):
         raise DataError("is not there", where=source, remedy="give a run, a checkpoint, or a model of transformers")
