@@ -18,11 +18,13 @@ class ReportConfig:
     """Write one page about runs: it needs no other file, no network and no script, and prints well.
 
     RUN is the folder of a training run with the evaluations and measurements below it, or the --out of vltk eval or
-    vltk isd. The page shows what is there: the run's card, learning curves, recalls with intervals, the paired test of
-    two runs. What a run does not have is left out, with a line that says which command makes it.
+    vltk isd. The page shows what is there: the run's card, learning curves, recalls with intervals, the best and worst
+    retrievals, which regions a word attends to, the patterns of attention heads, the distance of relations (ISD) by
+    layer and over training, pooling coefficients; of two runs the paired test, and the relations of objects before and
+    after. What a run does not have is left out, with a line that says which command makes it.
 
     Examples:
-        $ vltk report runs/flickr30k
+        $ vltk report runs/flickr30k --pictures flickr30k-images
         $ vltk report runs/uniter runs/iais --out report.html --figures figures
     """
 
@@ -34,6 +36,16 @@ class ReportConfig:
     """Heading of the page."""
     findings: Path | None = option(None, incidental=True)
     """File of findings that stand first, the findings.json of vltk demo."""
+    pictures: Path | None = option(None, incidental=True)
+    """Folder of the pictures; without it they stand as their ids."""
+    examples: tuple[Path, ...] = ()
+    """Example stores of the evaluations, where they are no longer where they were."""
+    features: tuple[Path, ...] = ()
+    """Feature stores, likewise."""
+    examples_shown: int = 3
+    """How many examples of a kind are shown."""
+    device: str = option("cpu", incidental=True)
+    """Where models look at the examples: auto, cpu, cuda or cuda:N."""
     figures: Path | None = option(None, incidental=True)
     """Folder for every figure as a file of its own."""
     figure_format: Literal["both", "svg", "png"] = "both"

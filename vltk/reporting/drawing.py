@@ -130,10 +130,10 @@ class Canvas:
         steps = " ".join(f"{'L' if place else 'M'}{number(x)} {number(y)}" for place, (x, y) in enumerate(points))
         self.mark("path", kind, d=steps, stroke_width=width, stroke_linejoin="round")
 
-    def picture(self, address: str, x: float, y: float, width: float, height: float) -> None:
-        """Put a picture, given as a data address, into a rectangle."""
+    def picture(self, address: str, x: float, y: float, width: float, height: float, *, fit: str = "none") -> None:
+        """Put a picture, given as a data address, into a rectangle, as SVG's ``preserveAspectRatio`` says."""
         size = {"x": x, "y": y, "width": width, "height": height}
-        self.mark("image", "picture", href=address, **size, preserveAspectRatio="none")
+        self.mark("image", "picture", href=address, **size, preserveAspectRatio=fit)
 
     def heading(self, title: str, subtitle: str = "") -> float:
         """Write what the figure is of into its top; return where the drawing can begin."""

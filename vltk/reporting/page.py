@@ -48,10 +48,12 @@ class Figures:
     Attributes:
         figures: in their order.
         shown: whether the page shows them; others are files only.
+        bare: leave the frame that sets them side by side to what stands around them.
     """
 
     figures: Sequence[Figure]
     shown: bool = True
+    bare: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +113,7 @@ def _figures(part: Figures) -> str:
     if not part.shown:
         return ""
     shown = [f"<figure>{one.inline()}{_caption(one)}</figure>" for one in part.figures]
-    return f'<div class="figures">{"".join(shown)}</div>\n'
+    return "".join(shown) if part.bare else f'<div class="figures">{"".join(shown)}</div>\n'
 
 
 def _caption(figure: Figure) -> str:

@@ -1,0 +1,208 @@
+"""The stores and pictures that examples on a page come from."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vltk.detection.images import list_images
+from vltk.evaluation import Stores
+from vltk.isd.objects import Annotated, annotated
+from vltk.reporting.drawing import Canvas, number, shortened, text_width
+from vltk.reporting.evidence import Evidence, Measured
+from vltk.reporting.search_page import thumbnail
+from vltk.run_folder import WEIGHTS, find_checkpoint, read_about
+from vltk.tasks._task import Split
+from vltk.training_run import TRAINED_ON
+from vltk.types import Example
+
+LARGE, SMALL = 440, 150
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """Where examples come from.
+
+    Attributes:
+        pictures: files by image id; empty where no folder was named.
+        examples: stores to use in place of those that a receipt names.
+        features: likewise.
+        count: how many examples of a kind are shown.
+        device: where models compute.
+    """
+
+    pictures: Mapping[str, Path] = field(default_factory=dict)
+    examples: tuple[Path, ...] = ()
+    features: tuple[Path, ...] = ()
+    count: int = 3
+    device: str = "cpu"
+    _kept: dict[tuple[str, int], str | None] = field(default_factory=dict, repr=False)
+
+    def address(self, image_id: str, side: int) -> str | None:
+        """Return a picture as a data address; None where there is none."""
+        key = (image_id, side)
+        if key not in self._kept:
+            path = self.pictures.get(image_id)
+            self._kept[key] = None if path is None else thumbnail(path, side=side)
+        return self._kept[key]
+
+    def stores(self, one: Measured) -> tuple[tuple[Path, ...], tuple[Path, ...]] | None:
+        """Return the example and feature stores of a measurement; None where they are not there."""
+        examples = tuple(located(path, one.path) for path in self.examples or one.paths("examples"))
+        features = tuple(located(path, one.path) for path in self.features or one.paths("features"))
+        if not examples or not features or not all(path.is_dir() for path in (*examples, *features)):
+            return None
+        return examples, features
+
+    def split(self, run: Evidence, one: Measured) -> Split | None:
+        """Open the split of an evaluation as the run sees it; None where its stores are not there.
+
+        Raises:
+            DataError: a store is damaged.
+        """
+        found = self.stores(one)
+        if found is None:
+            return None
+        return Stores(examples=found[0], features=found[1]).open(trained_on(run.path))[0]
+
+
+def trained_on(run: Path) -> Mapping[str, object]:
+    """Return which regions a run was trained on; nothing where it is no run with weights."""
+    for name in ("best", "last"):
+        folder = find_checkpoint(run / name)
+        if folder is not None and (folder / WEIGHTS).is_file():
+            told = read_about(folder / WEIGHTS).get(TRAINED_ON, {})
+            return told if isinstance(told, dict) else {}
+    return {}
+
+
+def find_pictures(folder: Path | None) -> dict[str, Path]:
+    """Return the files of a folder by the id of their picture.
+
+    Raises:
+        VltkError: there is no such folder, or no picture in it.
+    """
+    return {} if folder is None else {one.image_id: one.path for one in list_images(folder).files}
+
+
+def located(path: Path, beside: Path) -> Path:
+    """Return a path that was written relative to some working folder: this one, or one above what it was written in."""
+    if path.is_absolute() or path.exists():
+        return path
+    return next((parent / path for parent in beside.resolve().parents if (parent / path).exists()), path)
+
+
+def region_names(split: Split, image_id: str) -> list[str]:
+    """Return what each region of a picture is called: attribute and class, else its number."""
+    regions = split_regions(split, image_id).picture
+    extra = getattr(getattr(split.features, "metadata", None), "extra", {}) or {}
+    classes, attributes = extra.get("labels", ()), extra.get("attribute_labels", ())
+    names = []
+    for row in range(len(regions)):
+        parts = []
+        if regions.attribute_ids is not None and 0 <= regions.attribute_ids[row] < len(attributes):
+            parts.append(str(attributes[regions.attribute_ids[row]]))
+        if regions.class_ids is not None and 0 <= regions.class_ids[row] < len(classes):
+            parts.append(str(classes[regions.class_ids[row]]))
+        names.append(" ".join(parts) or f"region {row + 1}")
+    return names
+
+
+def split_regions(split: Split, image_id: str) -> Annotated:
+    """Return the regions of a picture, each box once, as encoders are shown them here."""
+    return annotated(split.features.get(image_id))
+
+
+def sentence(example: Example) -> str:
+    """Return the first text of an example."""
+    return " ".join(example.texts[0].split())
+
+
+# -- pictures with marks ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ground:
+    """A picture in a drawing.
+
+    Attributes:
+        size: (width, height) in pixels, those of its boxes.
+        address: the picture as a data address, or None for a plain ground.
+        x: of its left edge in the drawing.
+        y: of its upper edge.
+        width: in the drawing.
+    """
+
+    size: tuple[int, int]
+    address: str | None
+    x: float = 0
+    y: float = 0
+    width: float
+
+    @property
+    def height(self) -> float:
+        """In the drawing."""
+        return self.width * self.size[1] / self.size[0]
+
+    def draw(self, canvas: Canvas) -> None:
+        """Draw the picture."""
+        if self.address is None:
+            canvas.rectangle(self.x, self.y, self.width, self.height, kind="grid")
+        else:
+            canvas.picture(self.address, self.x, self.y, self.width, self.height)
+
+    def place(self, box: object) -> tuple[float, float, float, float]:
+        """Return a box of the picture as x, y, width, height in the drawing."""
+        scale = self.width / self.size[0]
+        x1, y1, x2, y2 = (float(value) for value in box)  # type: ignore[attr-defined]
+        return self.x + x1 * scale, self.y + y1 * scale, (x2 - x1) * scale, (y2 - y1) * scale
+
+
+def label_boxes(canvas: Canvas, ground: Ground, boxes: object, labels: list[str], *, most: int = 14) -> None:
+    """Draw boxes with their labels, none over another; boxes without room for a label stay without."""
+    taken: list[tuple[float, float, float, float]] = []
+    for row, box in enumerate(boxes):  # type: ignore[var-annotated,arg-type]
+        x, y, width, height = ground.place(box)
+        colour = row % 5
+        canvas.rectangle(x, y, width, height, kind="edge", stroke_width=3.5, stroke_opacity=0.8)
+        canvas.rectangle(x, y, width, height, kind=f"l{colour}", stroke_width=2)
+        if row >= most:
+            continue
+        text = shortened(labels[row], 26)
+        wide = text_width(text, 10) + 6
+        left = min(max(x, ground.x), ground.x + ground.width - wide)
+        for top in (y - 14, y + height + 1, y + 1):
+            spot = (left, top, wide, 13.0)
+            inside = ground.y <= top and top + 13 <= ground.y + ground.height
+            if inside and not any(_overlap(spot, other) for other in taken):
+                taken.append(spot)
+                canvas.rectangle(left, top, wide, 13, kind="paper", fill_opacity=0.88, rx=2)
+                canvas.text(left + 3, top + 10, text, size=10)
+                break
+
+
+def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+    return a[0] < b[0] + b[2] and b[0] < a[0] + a[2] and a[1] < b[1] + b[3] and b[1] < a[1] + a[3]
+
+
+def shade(ground: Ground, boxes: object, shares: list[float], *, most: int = 10) -> str:
+    """Return marks that shade the regions with the largest shares, the most where most is; the first is outlined."""
+    top = max(shares, default=0.0)
+    order = sorted(range(len(shares)), key=lambda row: -shares[row])[:most]
+    marks = []
+    for rank, row in enumerate(order):
+        x, y, width, height = (number(value) for value in ground.place(boxes[row]))  # type: ignore[index]
+        place = f'x="{x}" y="{y}" width="{width}" height="{height}"'
+        strength = shares[row] / top if top > 0 else 0.0
+        if strength >= 0.05:
+            marks.append(f'<rect class="f1" {place} fill-opacity="{number(0.6 * strength)}"/>')
+        if not rank:
+            marks.append(f'<rect class="edge" {place} stroke-width="4"/><rect class="l1" {place} stroke-width="2.5"/>')
+    return "".join(marks)
+
+
+def escaped(text: str) -> str:
+    """Return a text as it stands in HTML."""
+    return html.escape(text)
