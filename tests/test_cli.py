@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -15,6 +16,8 @@ import pytest
 import vltk
 from vltk import cli
 from vltk.cli import main
+from vltk.commands._entry import entry
+from vltk.config import listing, options
 
 HEAD = """
 from __future__ import annotations
@@ -444,8 +447,50 @@ def test_the_shell_completes_a_chosen_tasks_options(
     assert complete("vltk ready --task wrong --qu") == ["--quiet"]
 
 
-def test_show_completion_prints_a_script() -> None:
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_show_completion_prints_a_script(shell: str) -> None:
     # Typer looks for the shell among the processes above it; a test may run under none.
-    done = process("--show-completion", "bash", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
+    done = process("--show-completion", shell, _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
     assert done.returncode == 0
     assert "_VLTK_COMPLETE" in done.stdout
+    assert f"complete_{shell}" in done.stdout
+
+
+# -- the help of the real commands ----------------------------------------------------------------------------------
+
+
+def real_commands() -> list[str]:
+    names = []
+    for name in listing("vltk.commands"):
+        inner = getattr(importlib.import_module(f"vltk.commands.{name}"), "COMMANDS", None)
+        names += [f"{name.replace('_', '-')} {one}" for one in inner] if inner else [name.replace("_", "-")]
+    return names
+
+
+@pytest.mark.parametrize("name", real_commands())
+def test_the_help_of_a_command_says_what_it_is_for_with_examples_and_exit_codes(
+    capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert main([*name.split(), "--help"]) == 0
+    out = capsys.readouterr().out
+    purpose, _, below = out.partition("\n Examples\n")
+    examples, _, codes = below.partition("\n Exit codes\n")
+    assert len(purpose[: purpose.index("╭")].split()) > 10
+    assert any(line.strip().startswith(f"$ vltk {name}") for line in examples.splitlines())
+    assert squeezed(codes).startswith("0 done, 1 failed, 2 usage or configuration, 3 data or a store")
+    kind, _ = entry(name)
+    assert [one.flag for one in options(kind) if not one.help] == [], "every option says what it does"
+
+
+def test_examples_are_whole_lines_that_can_be_copied(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "50")
+    out = call("draw-scenes --help")[1]
+    assert "   $ vltk draw-scenes --out world --images 5\n" in out
+
+
+def test_a_group_shows_examples_and_the_root_says_how_to_complete(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("store", "convert"):
+        assert main([name, "--help"]) == 0
+        assert f"$ vltk {name} " in capsys.readouterr().out
+    assert main(["--help"]) == 0
+    assert "$ vltk --install-completion" in capsys.readouterr().out

@@ -46,9 +46,11 @@ class RootConfig:
     """Region-based vision-language research: five published systems in one tool, on feature stores that do not lie.
 
     Examples:
-        $ vltk demo                       walk the line on a world that vltk draws
-        $ vltk scenes --out world         draw pictures with annotations
-        $ vltk store info features.lmdb   what is in a store, where it comes from
+        $ vltk demo                       # walk the whole line on a world that vltk draws
+        $ vltk finetune --task vqa --help # the options of a command, and of the task that it is given
+        $ vltk store info features.lmdb   # what is in a store, and where it comes from
+        $ vltk doctor                     # whether this machine and environment are fit for work
+        $ vltk --install-completion       # let the shell complete commands, options and tasks
     """
 
     version: bool = option(False, switch=True)
@@ -71,8 +73,35 @@ def _help_texts(docstring: str | None) -> tuple[str, str]:
         block if block.startswith((" ", "-", "*")) else " ".join(block.split()) for block in prose.strip().split("\n\n")
     ]
     text = markup("\n\n".join(paragraphs))
-    block = markup(inspect.cleandoc(f"\n{examples}")) if examples.strip() else ""
-    return text, "\n".join(["[bold]Examples[/bold]", *(f"  {line}" for line in block.splitlines())]) if block else ""
+    lines = inspect.cleandoc(f"\n{examples}").splitlines() if examples.strip() else []
+    # What is copied must run: a line that goes on says so.
+    goes_on = [following.startswith(" ") for following in [*lines[1:], ""][: len(lines)]]
+    block = [f"   {line} \\" if more else f"   {line}" for line, more in zip(lines, goes_on, strict=True)]
+    return text, "\n".join(["[bold] Examples[/bold]", *map(markup, block)]) if block else ""
+
+
+def _exit_codes(known: Collection[Option]) -> str:
+    """Return the exit codes of a command with these options (DESIGN, section 5)."""
+    names = {one.path[-1] for one in known}
+    codes = {"0": "done", "1": "failed", "2": "usage or configuration", "3": "data or a store"}
+    codes |= {"4": "missing while offline"} if "offline" in names else {}
+    codes |= {"5": "below --fail-under"} if "fail_under" in names else {}
+    codes |= {"75": "stopped by a signal after saving"} if "resume" in names else {}
+    codes["130"] = "interrupted"
+    return ", ".join(f"{code} {what}" for code, what in codes.items())
+
+
+def _print_below(examples: str, exit_codes: str = "") -> None:
+    """Print what stands under a help text; examples are left whole, so that they can be copied."""
+    from rich.console import Console
+    from rich.padding import Padding
+
+    console = Console(highlight=False)
+    if examples:
+        console.print(examples, soft_wrap=True, end="\n\n")
+    if exit_codes:
+        console.print("[bold] Exit codes[/bold]")
+        console.print(Padding(exit_codes, (0, 1, 1, 3)))
 
 
 class ConfigCommand(TyperCommand):
@@ -80,8 +109,8 @@ class ConfigCommand(TyperCommand):
 
     def __init__(self, name: str, run: Run, kind: type[Any] | None = None) -> None:
         self.run, self.kind = run, kind or config_class(run)
-        text, examples = _help_texts(self.kind.__doc__)
-        super().__init__(name, help=text, epilog=examples, context_settings=_CONTEXT, rich_markup_mode="rich")
+        text, self.examples = _help_texts(self.kind.__doc__)
+        super().__init__(name, help=text, context_settings=_CONTEXT, rich_markup_mode="rich")
         self.known: list[Option] = []
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
@@ -107,6 +136,7 @@ class ConfigCommand(TyperCommand):
         for target, parameter in zip(self.known, self.params, strict=True):
             parameter.required = target.default is MISSING
         super().format_help(ctx, formatter)
+        _print_below(self.examples, _exit_codes(self.known))
 
     def invoke(self, ctx: Any) -> Job:
         """Return what is to run; :func:`main` runs it outside of typer's error handling."""
@@ -152,6 +182,13 @@ def _given(params: Mapping[str, Any]) -> dict[str, Any]:
 class CommandGroup(TyperGroup):
     """Commands that are imported when they are asked for."""
 
+    examples = ""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Show the commands, then examples."""
+        super().format_help(ctx, formatter)
+        _print_below(self.examples)
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse what stands before the command; without anything, show the help and exit with 2."""
         if not args and not ctx.resilient_parsing:
@@ -193,8 +230,8 @@ class ModuleGroup(CommandGroup):
     """The commands of one module: ``vltk store info``."""
 
     def __init__(self, name: str, module: ModuleType) -> None:
-        text, examples = _help_texts(module.__doc__)
-        super().__init__(name=name, help=text, epilog=examples, context_settings=_CONTEXT, rich_markup_mode="rich")
+        text, self.examples = _help_texts(module.__doc__)
+        super().__init__(name=name, help=text, context_settings=_CONTEXT, rich_markup_mode="rich")
         self._entries = {key.replace("-", "_"): entry for key, entry in module.COMMANDS.items()}
 
     def sources(self) -> Collection[str]:
@@ -210,9 +247,10 @@ class ModuleGroup(CommandGroup):
 def root() -> Any:
     """Build the root of the command line."""
     text, examples = _help_texts(RootConfig.__doc__)
-    app = typer.Typer(cls=RootGroup, help=text, epilog=examples, context_settings=_CONTEXT, rich_markup_mode="rich")
+    app = typer.Typer(cls=RootGroup, help=text, context_settings=_CONTEXT, rich_markup_mode="rich")
     app.callback(invoke_without_command=True)(lambda: None)
-    group = typer.main.get_command(app)
+    group: Any = typer.main.get_command(app)
+    group.examples = examples
     group.params[:0] = parameters(options(RootConfig))
     return group
 

@@ -30,7 +30,7 @@ class LsConfig:
 
     Each name is what the command line takes, with the sentence that its file says about itself; recipes also name their
     task and model. With --folder the stores, runs, results and drawn worlds below a folder are listed, with what they
-    hold and whether they are complete. Exit codes: 0 listed, 2 there is no such kind or folder.
+    hold and whether they are complete.
 
     Examples:
         $ vltk ls

@@ -1,4 +1,11 @@
-"""Look at, check, join, mend, bring in and hand on stores."""
+"""Look at, check, join, mend, bring in and hand on stores.
+
+Examples:
+    $ vltk store info features.lmdb
+    $ vltk store verify features.lmdb
+    $ vltk store import train2014_obj36.tsv --format lxmert_tsv --out features.lmdb
+    $ vltk store compare features.lmdb mine.lmdb
+"""
 
 from __future__ import annotations
 
