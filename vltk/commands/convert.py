@@ -1,4 +1,9 @@
-"""Turn published checkpoints into files that carry their configuration and run nothing when they are read."""
+"""Turn published checkpoints into files that carry their configuration and run nothing when they are read.
+
+Examples:
+    $ vltk convert detector faster_rcnn_from_caffe_attr.pkl detector.safetensors
+    $ vltk convert uniter uniter-base.pt uniter.safetensors
+"""
 
 from __future__ import annotations
 
@@ -8,12 +13,12 @@ from typing import TYPE_CHECKING, Literal
 
 from vltk.commands._convert_uniter import ConvertUniterConfig, run_uniter
 from vltk.commands._convert_vse import ConvertVSEConfig, run_vse
+from vltk.commands._convert_vsrn import ConvertVSRNConfig, run_vsrn
 from vltk.config import HubConfig, WriteConfig, argument
 from vltk.errors import UsageError
 
 if TYPE_CHECKING:
     from vltk.commands._terminal import Terminal
-from vltk.commands._convert_vsrn import ConvertVSRNConfig, run_vsrn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,5 +86,5 @@ COMMANDS = {
     "detector": (ConvertDetectorConfig, run_detector),
     "uniter": (ConvertUniterConfig, run_uniter),
     "vse": (ConvertVSEConfig, run_vse),
-}
     "vsrn": (ConvertVSRNConfig, run_vsrn),
+}
