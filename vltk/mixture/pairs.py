@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vltk.batching import beside, collate_regions, collate_texts
+from vltk.detection.views import split_view, view_id
 from vltk.errors import DataError
 from vltk.mixture.layouts import LAYOUTS, special_tokens
 from vltk.mixture.names import Names
+from vltk.mixture.trees import Told, told, told_otherwise, tree_targets
 from vltk.stores.chained_examples import Examples
 from vltk.stores.features import FeatureReader
-from vltk.types import Batch, Progress, RegionFeatures
+from vltk.types import Batch, Example, Progress, RegionFeatures
 
 _SHOWN = 3
 
@@ -35,6 +37,7 @@ class PairSource:
         excluded: pictures that must not be seen, e.g. an :class:`~vltk.mixture.Exclusion`.
         layout: which texts are read, a key of :data:`~vltk.mixture.LAYOUTS`.
         located: whether the model asks where regions are; without, pictures need no boxes.
+        views: augmented views of the pictures, under ``IMAGE@VIEW``, or None.
         progress: told how many examples were looked at.
 
     Raises:
@@ -51,9 +54,11 @@ class PairSource:
         excluded: Container[str] = frozenset(),
         layout: str = "caption",
         located: bool = True,
+        views: FeatureReader | None = None,
         progress: Progress | None = None,
     ) -> None:
-        self.located = located
+        self.located, self.max_text_length = located, max_text_length
+        self.views, self.view_names = views, () if views is None else view_names(views)
         self.name, self.examples, self.features, self.layout = name, examples, features, LAYOUTS[layout]
         self.special = special_tokens(examples)
         self._read(max_text_length, excluded, progress)
@@ -65,7 +70,7 @@ class PairSource:
         ids: list[str] = []
         places: dict[str, int] = {}
         images, lengths = [], []
-        self.too_long = self.excluded = 0
+        self.too_long = self.excluded = self.parsed = self.paraphrased = self.longest_paraphrase = 0
         for example in self.examples:
             length = sum(map(len, self.layout.parts(example, self.name)))
             image_id = example.image_ids[0]
@@ -77,6 +82,10 @@ class PairSource:
                 ids.append(example.id)
                 images.append(places.setdefault(image_id, len(places)))
                 lengths.append(length)
+                others = [len(one.pieces) for one in told_otherwise(example, max_text_length)]
+                self.parsed += bool(told(example, ()).parse)
+                self.paraphrased += bool(others)
+                self.longest_paraphrase = max(self.longest_paraphrase, *others, 0)
             if progress:
                 progress(1)
         if not ids:
@@ -117,27 +126,101 @@ class PairSource:
         drawn: NDArray[np.int32] = np.where(other, (self.image_of + step) % len(self.image_ids), self.image_of)
         return drawn.astype(np.int32, copy=False)
 
-    def batch(self, rows: Sequence[int] | NDArray[np.int32], images: Sequence[int] | NDArray[np.int32]) -> Batch:
+    def batch(
+        self,
+        rows: Sequence[int] | NDArray[np.int32],
+        images: Sequence[int] | NDArray[np.int32],
+        *,
+        augmented: float = 0.0,
+        seed: int = 0,
+    ) -> Batch:
         """Read and pad the texts of ``rows`` beside the given pictures; ``targets["match"]`` says which belong.
 
         Features keep the store's fp16 until :meth:`~vltk.types.Batch.to` brings them to their device.
 
+        Args:
+            rows: which texts.
+            images: the place of the picture that each is shown with.
+            augmented: share of texts and of pictures that are shown as one of their paraphrases or views.
+            seed: which ones, and as which.
+
         Raises:
             DataError: a damaged record, or a feature that is no number.
         """
-        pictures = [self.features.get(self.image_ids[image]) for image in images]
-        batch = beside(self.text_batch(rows), self._laid(pictures))
+        dice = np.random.default_rng(seed)
+        pictures = [self.picture(image, dice if augmented and dice.random() < augmented else None) for image in images]
+        texts = self.text_batch(rows, augmented=augmented, dice=dice)
+        batch = beside(texts, self._laid(pictures))
         match = torch.from_numpy((self.image_of[np.asarray(rows)] == np.asarray(images)).astype(np.int64))
-        return replace(batch, targets=_class_targets(pictures, batch) | {"match": match})
+        return replace(batch, targets=_region_targets(pictures, batch) | {"match": match})
 
-    def text_batch(self, rows: Sequence[int] | NDArray[np.int32]) -> Batch:
+    def views_batch(self, rows: Sequence[int] | NDArray[np.int32], *, seed: int) -> Batch:
+        """Read and pad matched pairs twice: B rows as they are, then B rows as augmented views of them (SSRP).
+
+        A picture without views, or a text without paraphrases, stands for its own view. Targets are
+        ``word_of_piece`` and ``trees`` of :func:`~vltk.mixture.trees.tree_targets`.
+
+        Args:
+            rows: which texts; each is shown with its own picture.
+            seed: as which view each is shown.
+
+        Raises:
+            DataError: as :meth:`batch`.
+        """
+        dice = np.random.default_rng(seed)
+        images = self.image_of[np.asarray(rows)]
+        pictures = [self.picture(image, None) for image in images] + [self.picture(image, dice) for image in images]
+        examples = [self.examples.get(self.ids[row]) for row in rows]
+        parts = [told(one, self.layout.parts(one, self.name)[0]) for one in examples]
+        parts += [self._otherwise(one, dice) for one in examples]
+        texts = collate_texts(
+            [one.id for one in examples] * 2,
+            [self.special.frame(one.pieces) for one in parts],
+            padding=self.special.padding,
+        )
+        return replace(beside(texts, self._laid(pictures)), targets=tree_targets(parts))
+
+    def picture(self, image: int, dice: np.random.Generator | None) -> RegionFeatures:
+        """Return the regions of a picture, or with dice those of one of its views where it has some."""
+        image_id = self.image_ids[image]
+        views = self.views
+        if dice is not None and views is not None:
+            there = [name for view in self.view_names if (name := view_id(image_id, view)) in views]
+            if there:
+                return views.get(there[int(dice.integers(len(there)))])
+        return self.features.get(image_id)
+
+    def _otherwise(self, example: Example, dice: np.random.Generator) -> Told:
+        """Return one of the paraphrases of a text, or the text itself where it has none."""
+        others = told_otherwise(example, self.max_text_length)
+        if not others:
+            return told(example, self.layout.parts(example, self.name)[0])
+        return others[int(dice.integers(len(others)))]
+
+    def text_batch(
+        self,
+        rows: Sequence[int] | NDArray[np.int32],
+        *,
+        augmented: float = 0.0,
+        dice: np.random.Generator | None = None,
+    ) -> Batch:
         """Read and pad texts alone.
+
+        Args:
+            rows: which texts.
+            augmented: share that is shown as one of its paraphrases, where it has some.
+            dice: which ones, and as which; needed with a share.
 
         Raises:
             DataError: a damaged record.
         """
         examples = [self.examples.get(self.ids[row]) for row in rows]
-        framed = [self.layout.row(self.layout.parts(example, self.name), self.special) for example in examples]
+        parts: list[Sequence[Sequence[int]]] = []
+        for example in examples:
+            otherwise = dice is not None and augmented > 0 and dice.random() < augmented
+            chosen = self._otherwise(example, dice).pieces if otherwise and dice is not None else None
+            parts.append(self.layout.parts(example, self.name) if chosen is None else [chosen])
+        framed = [self.layout.row(part, self.special) for part in parts]
         texts, types = [ids for ids, _ in framed], [segments for _, segments in framed]
         names = [example.id for example in examples]
         segments = types if any(self.layout.segments) else None
@@ -178,13 +261,31 @@ def check_finite(batch: Batch, regions: Sequence[RegionFeatures], where: str) ->
                 raise DataError(problem, where=where, remedy="extract it again, or exclude it with --exclude-images")
 
 
-def _class_targets(regions: Sequence[RegionFeatures], batch: Batch) -> dict[str, Tensor]:
-    """Lay the detector's class distributions side by side, where every picture has one."""
-    found = [picture.class_probs for picture in regions]
-    if any(probs is None for probs in found):
-        return {}
-    probs = [probs for probs in found if probs is not None]
-    padded = np.zeros((len(probs), batch.regions.shape[1], probs[0].shape[1]), np.float32)
-    for row, distribution in zip(padded, probs, strict=True):
-        row[: len(distribution)] = distribution
-    return {"class_probs": torch.from_numpy(padded)}
+_LABELS = {
+    "class_probs": "class_probs",
+    "class_ids": "class_ids",
+    "scores": "class_scores",
+    "attribute_ids": "attribute_ids",
+    "attribute_scores": "attribute_scores",
+}
+"""What the detector says of each region, and the target that it becomes."""
+
+
+def _region_targets(regions: Sequence[RegionFeatures], batch: Batch) -> dict[str, Tensor]:
+    """Lay what the detector says of regions side by side, each kind where every picture has it."""
+    places, found = batch.regions.shape[1], {}
+    for name, target in _LABELS.items():
+        arrays = [getattr(picture, name) for picture in regions]
+        if any(array is None for array in arrays):
+            continue
+        kind = np.float32 if arrays[0].dtype.kind == "f" else np.int64
+        padded = np.zeros((len(arrays), places, *arrays[0].shape[1:]), kind)
+        for row, array in zip(padded, arrays, strict=True):
+            row[: len(array)] = array
+        found[target] = torch.from_numpy(padded)
+    return found
+
+
+def view_names(views: FeatureReader) -> tuple[str, ...]:
+    """Return the names of the views in a store, sorted."""
+    return tuple(sorted({split_view(record)[1] for record in views.ids()}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,6 +95,8 @@ class Mixture:
         buckets: how pairs become batches.
         micro_batches: of one step, over all processes.
         seed: of the order.
+        paired: names of the objectives whose batches hold every pair twice, the second time as augmented views.
+        augmented: for all others, share of texts and of pictures that are shown as a paraphrase or view.
     """
 
     def __init__(
@@ -106,7 +108,10 @@ class Mixture:
         micro_batches: int,
         seed: int,
         mismatch: Mapping[str, float] | None = None,
+        paired: Collection[str] = (),
+        augmented: float = 0.0,
     ) -> None:
+        self.paired, self.augmented = frozenset(paired), augmented
         self.sources, self.shares, self.buckets = tuple(sources), tuple(shares), buckets
         self.micro_batches, self.seed, self.mismatch = micro_batches, seed, dict(mismatch or {})
 
@@ -137,7 +142,7 @@ class Mixture:
         images = source.pictures(seed=seed_of("pictures", *own), mismatch=self.mismatch.get(share.objective, 0.0))
         # The published length of a pair leaves out the special tokens.
         special = 0 if self.buckets.official else source.special_count
-        lengths = source.text_lengths + source.region_counts[images] + special
+        lengths = (source.text_lengths + source.region_counts[images] + special) * self._copies(share.objective)
         batches = self.buckets.batches(lengths, seed=seed_of("buckets", *own))
         if not batches:
             problem = f"{len(source)} pairs do not fill one batch"
@@ -149,13 +154,21 @@ class Mixture:
 
     def load(self, work: Work) -> Batch:
         """Read the pairs of a micro-batch."""
-        return self.sources[work.source].batch(work.rows, work.images)
+        source, seed = self.sources[work.source], seed_of("views", work.seed)
+        if work.objective in self.paired:
+            return source.views_batch(work.rows, seed=seed)
+        return source.batch(work.rows, work.images, augmented=self.augmented, seed=seed)
+
+    def _copies(self, objective: str) -> int:
+        """Return how often a batch of an objective holds each pair."""
+        return 2 if objective in self.paired else 1
 
     def tokens(self, work: Work) -> tuple[int, int]:
         """Return how many tokens and regions a micro-batch has, and how many places with its padding."""
         source = self.sources[work.source]
         lengths = source.text_lengths[work.rows] + source.special_count + source.region_counts[work.images]
-        return int(lengths.sum()), int(lengths.max()) * len(lengths)
+        copies = self._copies(work.objective)
+        return copies * int(lengths.sum()), copies * int(lengths.max()) * len(lengths)
 
     def describe(self) -> list[dict[str, Any]]:
         """Return one row a share, for a plan that a person reads."""
