@@ -99,7 +99,14 @@ class MixtureConfig(ReadingConfig):
     validation_limit: int = 2000
     """Pairs of each of them that are measured."""
     objective: tuple[str, ...] = ("mlm=2", "itm=2", "mrfr=1", "mrckl=1")
-    """What is trained how often: NAME=WEIGHT for all sets or SET:NAME=WEIGHT for one; mlm, itm, mrfr, mrc, mrckl."""
+    """What is trained how often: NAME=WEIGHT for all sets or SET:NAME=WEIGHT for one; mlm, itm, mrfr, mrc, mrckl, and
+    of SSRP mrm and, as its second stage, probing."""
+    views: tuple[Path, ...] = option((), incidental=True)
+    """Feature stores of augmented views of the pictures (vltk augment --images); probing needs them."""
+    validation_views: tuple[Path, ...] = option((), incidental=True)
+    """Feature stores of views of the pictures that are only measured."""
+    augmented: float = 0.0
+    """Share of pictures and of texts that are shown as one of their views or paraphrases, where they have some."""
     text_layout: Literal["caption", "vcr"] = "caption"
     """One text a picture, or VCR's question, right answer and right rationale (second stage; needs --types 4)."""
     exclude_images: tuple[Path, ...] = ()
@@ -108,6 +115,10 @@ class MixtureConfig(ReadingConfig):
     """Example stores, e.g. of test splits, whose images must not be seen."""
     audit_examples: tuple[Path, ...] = option((), incidental=True)
     """Example stores of evaluation splits; images that are trained on are named."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.augmented <= 1:
+            raise UsageError(f"{self.augmented} is no share", where="--augmented", remedy="use 0 to 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,19 +168,41 @@ class ObjectivesConfig:
     vocab: Path | None = None
     """The vocab.txt that the examples were prepared with, to find the words of --focus-words in."""
     region_probability: float = 0.15
-    """Share of regions that mrfr, mrc and mrckl hide."""
+    """Share of regions that mrfr, mrc, mrckl and mrm hide."""
+    region_parts: tuple[str, ...] = ("class", "attribute", "feature")
+    """What mrm predicts of them."""
     masking: Literal["conditional", "joint"] = "conditional"
     """Hide one side of a pair while the other is whole, or both at once (the paper's ablation)."""
     mismatch: float = 0.5
     """Share of mismatched pairs in itm."""
     wra_weight: float = 0.1
     """Weight of word-region alignment in itm (UNITER, equation 3)."""
+    probe_weight: float = 1.0
+    """Weight in probing of the distances in dependency trees (SSRP, L_S-probe)."""
+    single_weight: float = 1.0
+    """Weight in probing of the contrast with views of the same modality (SSRP, L_SCL)."""
+    cross_weight: float = 1.0
+    """Weight in probing of the contrast with the other modality (SSRP, L_XCL)."""
+    temperature: float = 0.07
+    """Temperature of both contrasts."""
 
     def __post_init__(self) -> None:
         for name in ("word_probability", "region_probability", "mismatch"):
             if not 0 <= getattr(self, name) <= 1:
                 where = f"--{name.replace('_', '-')}"
                 raise UsageError(f"{getattr(self, name)} is no probability", where=where, remedy="use 0 to 1")
+        for name in ("probe_weight", "single_weight", "cross_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                where = f"--{name.replace('_', '-')}"
+                raise UsageError(f"{getattr(self, name)} is no weight", where=where, remedy="use 0 or more")
+        if not 0 < self.temperature < math.inf:
+            problem = f"{self.temperature} is not positive"
+            raise UsageError(problem, where="--temperature", remedy="use e.g. 0.07")
+        known = ("class", "attribute", "feature")
+        odd = next((part for part in self.region_parts if part not in known), None)
+        if odd is not None or not self.region_parts:
+            problem = "nothing is left" if odd is None else f"there is no {odd!r}"
+            raise UsageError(problem, where="--region-parts", remedy=f"name some of {', '.join(known)}")
 
 
 @dataclass(frozen=True, kw_only=True)

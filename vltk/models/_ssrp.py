@@ -309,9 +309,9 @@ class SSRPForPretraining(nn.Module):
         self.region_projection = RelationProjection(**sizes)
         for name, head in self.named_children():
             if name != "encoder":
-                # The projections see no normalised states; BERT's deviation would leave their vectors all alike.
-                apart = name.endswith("projection")
-                initialise(head, std=max(config.initial_deviation, 0.1) if apart else config.initial_deviation)
+                initialise(head, std=config.initial_deviation)
+        for projection in (self.text_projection, self.region_projection):
+            projection.initialise()
 
     def start_from(self, path: Path) -> list[str]:
         """Start from a run of this kind and size or, as SSRP-Cross, from an LXMERT; return what stayed fresh.

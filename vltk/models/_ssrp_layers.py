@@ -214,6 +214,13 @@ class RelationProjection(nn.Module):
         self.summary = RelationSummary(summary)
         self.mlp = nn.Sequential(nn.ReLU(), nn.Linear(summary, size), nn.ReLU(), nn.Linear(size, size))
 
+    def initialise(self) -> None:
+        """Draw weights that tell matrices apart, and a vector that is not zero for what has no relation at all."""
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=1 / math.sqrt(layer.in_features))
+                nn.init.normal_(layer.bias, std=0.1)
+
     def forward(self, distances: Tensor, mask: Tensor) -> Tensor:
         """Return [B, E] of [B, N, N] squared distances and their [B, N] mask."""
         vectors: Tensor = self.mlp(self.summary(distances, mask))

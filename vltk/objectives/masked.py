@@ -7,7 +7,7 @@ batch with its targets from a generator alone; ``forward`` scores it.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -213,6 +213,66 @@ class MRCKL(_ClassifiedRegions):
         soft = batch.targets["class_probs"]
         values = F.kl_div(logits.log_softmax(dim=-1), soft, reduction="none")
         return Losses(values=values, count=values.numel(), correct=logits.argmax(dim=1) == soft.argmax(dim=1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MRM(_MaskedRegions):
+    """Name the detector's class and attribute of hidden regions and regress their features (LXMERT, SSRP stage 1).
+
+    A label counts as much as the detector trusts it; features are compared with a smooth L1 loss (Tan and Bansal,
+    2019, section 3.1). The terms are added.
+
+    Args:
+        parts: what is predicted: class, attribute, feature.
+    """
+
+    parts: tuple[str, ...] = ("class", "attribute", "feature")
+
+    @classmethod
+    def build(cls, settings: ObjectivesConfig, tokenizer: TokenizerDescription) -> Self:
+        """Make it as configured."""
+        return cls(probability=settings.region_probability, parts=settings.region_parts)
+
+    def corrupt(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Hide regions; needs ``targets["class_ids"]`` and ``["attribute_ids"]`` [B, R] for these parts.
+
+        Raises:
+            DataError: the pictures have no such labels.
+        """
+        wanted = [part for part in self.parts if part != "feature"]
+        missing = next((part for part in wanted if f"{part}_ids" not in batch.targets), None)
+        if missing is not None:
+            problem = f"MRM needs the {missing} of each region, the regions have none"
+            remedy = "extract them, or leave it out of --region-parts"
+            raise DataError(problem, where=f"pair {batch.ids[0]}", remedy=remedy)
+        hidden = super().corrupt(batch, generator)
+        names = [f"{part}_{kind}" for part in wanted for kind in ("ids", "scores") if f"{part}_{kind}" in batch.targets]
+        masked = hidden.masked_regions
+        return replace(hidden, targets=hidden.targets | {name: batch.targets[name][masked] for name in names})
+
+    def forward(self, model: Any, batch: Batch) -> Losses:
+        """Return [M] summed losses of the hidden regions."""
+        states = self.hidden_states(model, batch)
+        classes, attributes, features = model.region_predictions(states)
+        values = states.new_zeros(len(states), dtype=torch.float32)
+        correct = None
+        for part, logits in (("class", classes), ("attribute", attributes)):
+            if part in self.parts:
+                found = cross_entropy(logits.float(), self._labels(batch, part, logits.shape[1]))
+                values = values + found.values * batch.targets.get(f"{part}_scores", 1.0)
+                correct = found.correct if correct is None else correct
+        if "feature" in self.parts:
+            missed = F.smooth_l1_loss(features.float(), batch.targets["features"].float(), reduction="none")
+            values = values + missed.mean(dim=1)
+        return Losses(values=values, count=values.numel(), correct=correct)
+
+    def _labels(self, batch: Batch, part: str, known: int) -> Tensor:
+        labels = batch.targets[f"{part}_ids"]
+        if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < known:
+            flag = "--region-classes" if part == "class" else "--attribute-classes"
+            problem = f"a region has the {part} {int(labels.max())}, the model knows {known}"
+            raise DataError(problem, where=f"pair {batch.ids[0]}, ...", remedy=f"give {flag}")
+        return labels
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,7 +35,7 @@ def objective_classes() -> dict[str, Any]:
 
     Example:
         >>> sorted(objective_classes())
-        ['itm', 'mlm', 'mrc', 'mrckl', 'mrfr']
+        ['itm', 'mlm', 'mrc', 'mrckl', 'mrfr', 'mrm', 'probing']
     """
     modules = [importlib.import_module(f"{_PACKAGE}.{name}") for name in listing(_PACKAGE)]
     return {
