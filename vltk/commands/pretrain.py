@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig:
-    """Pre-train UNITER on any number of stores; a killed run goes on with the same command.
+    """Pre-train UNITER or SSRP on any number of stores; a killed run goes on with the same command.
 
     SIGTERM, SIGUSR1 and Ctrl-C save after the step that is at work. Several processes share the micro-batches of a
     step and come to the same weights: --nproc 8, torchrun, or accelerate launch. Results are in OUT/results.json,
@@ -28,6 +28,8 @@ class PretrainConfig:
     Examples:
         $ vltk pretrain --recipe uniter-base --examples coco.lmdb --features coco-butd.lmdb --out runs/uniter
         $ vltk pretrain --recipe uniter-tiny --examples world.lmdb --features world-f.lmdb --out runs/tiny
+        $ vltk pretrain --recipe ssrp-cross-probe --examples coco-ssrp.lmdb --features coco-butd.lmdb
+              --views coco-views.lmdb --init runs/ssrp-cross --out runs/ssrp-cross-probe
         $ vltk pretrain --recipe uniter-base --examples coco.lmdb --features coco-butd.lmdb --out runs/uniter
               --audit-examples flickr30k-test.lmdb --nproc 8 --dry-run
     """
@@ -42,7 +44,8 @@ class PretrainConfig:
     """Which model."""
     architecture: Any = chosen_by("model", package="vltk.models", attribute="Config")
     init: Path | None = None
-    """Start from these weights: uniter-tiny (comes with vltk), a run, a file of vltk convert, a UNITER, or a BERT."""
+    """Start from these weights: uniter-tiny (comes with vltk), a run, a file of vltk convert, a UNITER, or a BERT; an
+    SSRP from one of its runs, SSRP-Cross also from an LXMERT."""
     seed: int = 0
     """Seed of everything random."""
     resume: Literal["auto", "must", "never"] = option("auto", incidental=True)
@@ -92,7 +95,7 @@ def _prepare(config: PretrainConfig, terminal: Terminal) -> tuple[PreparedRun, d
     sources, held_out, inputs = open_sources(config.data, bar=terminal.progress)
     shared = shared_images(sources, config.data.audit_examples)
     groups = {name: getattr(config, name) for name in ("data", "objectives", "training", "device", "seed", "init")}
-    prepared = prepare_run(sources, held_out, architecture=config.architecture, **groups)
+    prepared = prepare_run(sources, held_out, model=config.model, architecture=config.architecture, **groups)
     for note in prepared.fresh:
         terminal.say(f"{config.init}: {note}")
     return prepared, inputs, shared

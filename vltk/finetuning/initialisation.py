@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vltk.errors import DataError, UsageError
 from vltk.models._checkpoints import initialise_from, read_checkpoint
-from vltk.models.uniter import UNITERForPretraining
+from vltk.models.uniter import UNITERConfig, UNITERForPretraining
 from vltk.run_folder import WEIGHTS, find_checkpoint, read_weights
 from vltk.stores.examples import TokenizerDescription
 from vltk.tasks._task import Split
@@ -53,11 +53,14 @@ def initial_model(
         UsageError: no word pieces in the examples, or a model that cannot start from weights.
     """
     sizes = store_sizes(split)
-    if hasattr(architecture, "build_for_pretraining"):
+    if isinstance(architecture, UNITERConfig):
         return _pretrained(architecture, sizes | dict(needed or {}), init)
     known = {item.name for item in fields(architecture)}
     fitted = replace(architecture, **{name: size for name, size in sizes.items() if name in known})
+    # A pre-trained run holds more than the encoder; a model that was pre-trained reads its runs by itself.
+    pretrained = hasattr(architecture, "build_for_pretraining")
     own_run = init is not None and any((init / name / WEIGHTS).is_file() for name in ("", "best", "last"))
+    own_run = own_run and not pretrained
     if init is not None and not own_run and hasattr(fitted, "build_from"):
         started, notes = fitted.build_from(init)
         return InitialModel(model=started, head_weights={}, notes=notes)

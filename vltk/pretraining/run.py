@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.optim import Optimizer
 
 from vltk.batching import TokenBuckets
@@ -16,9 +17,10 @@ from vltk.config.training import MixtureConfig, ObjectivesConfig, TrainingConfig
 from vltk.errors import DataError, UsageError
 from vltk.mixture import Mixture, PairSource, parse_shares
 from vltk.models._checkpoints import about_weights, initialise_from
-from vltk.models.uniter import UNITERConfig, UNITERForPretraining
+from vltk.models.uniter import UNITERForPretraining
 from vltk.objectives.pretraining import Pretraining, build_objectives, objective_classes
 from vltk.optimization import build_optimizer
+from vltk.pretraining.sources import check_augmentation
 from vltk.pretraining.validation import Validation
 from vltk.stores.examples import TokenizerDescription
 from vltk.training_run import TrainingRun, compile_layers, describe_stores
@@ -34,6 +36,12 @@ def undecayed(name: str) -> bool:
     return "bias" in official or "LayerNorm.weight" in official
 
 
+def _vectors(module: nn.Module) -> Callable[[str], bool]:
+    """Return what leaves biases and norms, which are vectors, out of weight decay."""
+    vectors = {name for name, parameter in module.named_parameters() if parameter.dim() < 2}
+    return vectors.__contains__
+
+
 @dataclass(kw_only=True)
 class PreparedRun(TrainingRun):
     """A pre-training run that is built and not begun."""
@@ -43,19 +51,15 @@ class PreparedRun(TrainingRun):
     measuring: Validation | None
 
     @property
-    def model(self) -> UNITERForPretraining:
-        """The model alone."""
-        model = self.module.model
-        if not isinstance(model, UNITERForPretraining):
-            raise TypeError(f"{type(model).__name__} is no UNITERForPretraining")
-        return model
+    def model(self) -> Any:
+        """The model alone, a UNITERForPretraining or SSRPForPretraining."""
+        return self.module.model
 
     def optimizer(self) -> Optimizer:
         """Make the published optimiser, with the weights that decay in one group."""
         training = self.training
-        return build_optimizer(
-            self.module, form=training.optimizer, weight_decay=training.weight_decay, undecayed=undecayed
-        )
+        rule = undecayed if isinstance(self.model, UNITERForPretraining) else _vectors(self.module)
+        return build_optimizer(self.module, form=training.optimizer, weight_decay=training.weight_decay, undecayed=rule)
 
     def look(self) -> None:
         """Read and hide the first pairs of every objective and set, so that what is wrong with them shows at once."""
@@ -80,7 +84,8 @@ def prepare_run(
     sources: Sequence[PairSource],
     held_out: Sequence[PairSource],
     *,
-    architecture: UNITERConfig,
+    model: str = "uniter",
+    architecture: Any,
     data: MixtureConfig,
     objectives: ObjectivesConfig,
     training: TrainingConfig,
@@ -93,7 +98,8 @@ def prepare_run(
     Args:
         sources: what is trained on.
         held_out: what is measured.
-        architecture: of the model; the sizes that the stores fix are taken from them.
+        model: its name in ``models/``.
+        architecture: its ``Config``; the sizes that the stores fix are taken from them.
         data: the mixture.
         objectives: what the objectives hide.
         training: how weights are updated.
@@ -105,37 +111,58 @@ def prepare_run(
         DataError: the sets have different vocabularies or feature sizes, or the weights do not fit.
         UsageError: an objective or a set that is not there, or nothing that is trained.
     """
+    if not hasattr(architecture, "build_for_pretraining"):
+        remedy = "fine-tune it, or pre-train uniter or ssrp"
+        raise UsageError(f"{model} has no pre-training", where="--model", remedy=remedy)
     shares = parse_shares(data.objective, [source.name for source in sources])
     names = list(dict.fromkeys(share.objective for share in shares))
     tokenizer = _tokenizer_of([*sources, *held_out])
     built = build_objectives(names, objectives, tokenizer)
+    paired = [name for name in names if getattr(objective_classes()[name], "needs_views", False)]
+    check_augmentation(sources, data, paired)
     torch.manual_seed(seed)
     needs_classes = any(getattr(objective_classes()[name], "needs_classes", False) for name in names)
     sizes = _sizes([*sources, *held_out], tokenizer, needs_classes=needs_classes)
-    _check_texts([*sources, *held_out], architecture)
-    model = replace(architecture, **sizes).build_for_pretraining()
-    fresh = initialise_from(model, init) if init is not None else []
-    model.encoder.recomputes_activations = training.checkpointing
+    sizes |= _label_counts(sources, architecture)
+    _check_texts([*sources, *held_out], architecture, augmented=bool(paired or data.augmented))
+    network = replace(architecture, **sizes).build_for_pretraining()
+    fresh = _started(network, init)
+    network.encoder.recomputes_activations = training.checkpointing
     if training.compile:
-        compile_layers(model.encoder.layers)
+        compile_layers(network.encoder.layers)
     official = data.batching == "official"
     buckets = TokenBuckets(max_tokens=data.batch_tokens, official=official, drop_last=official)
     mismatch = {"itm": objectives.mismatch}
     mixture = Mixture(
-        sources, shares, buckets=buckets, micro_batches=training.micro_batches, seed=seed, mismatch=mismatch
+        sources,
+        shares,
+        buckets=buckets,
+        micro_batches=training.micro_batches,
+        seed=seed,
+        mismatch=mismatch,
+        paired=paired,
+        augmented=data.augmented,
     )
     whole = replace(buckets, drop_last=False)
-    measured = Validation(held_out, names, mismatch=mismatch, buckets=whole, limit=data.validation_limit)
+    measured = Validation(held_out, names, mismatch=mismatch, buckets=whole, limit=data.validation_limit, paired=paired)
     return PreparedRun(
-        module=Pretraining(model, built),
+        module=Pretraining(network, built),
         plan=mixture,
         measuring=measured if held_out else None,
         training=training,
         device=device,
         fresh=fresh,
-        about=about_weights(model.encoder.config)
+        about=about_weights(network.encoder.config, model)
         | describe_stores([source.features for source in sources], tokenizer, data),
     )
+
+
+def _started(network: Any, init: Path | None) -> list[str]:
+    """Start a model from weights where some are given; return what stayed fresh."""
+    if init is None:
+        return []
+    found: list[str] = network.start_from(init) if hasattr(network, "start_from") else initialise_from(network, init)
+    return found
 
 
 def _tokenizer_of(sources: Sequence[PairSource]) -> TokenizerDescription:
@@ -163,10 +190,21 @@ def _sizes(sources: Sequence[PairSource], tokenizer: TokenizerDescription, *, ne
     return sizes | {"region_classes": max(classes)} if max(classes) and len(classes) == 1 else sizes
 
 
-def _check_texts(sources: Sequence[PairSource], architecture: UNITERConfig) -> None:
+def _label_counts(sources: Sequence[PairSource], architecture: Any) -> dict[str, int]:
+    """Return how many classes and attributes the detector knows, where the stores and the model name them."""
+    counts = {}
+    for size, labels in (("region_classes", "labels"), ("attribute_classes", "attribute_labels")):
+        known = [source.features.metadata.extra.get(labels) for source in sources]
+        if hasattr(architecture, "attribute_classes") and all(isinstance(one, list) and one for one in known):
+            counts[size] = max(len(one) for one in known)
+    return counts
+
+
+def _check_texts(sources: Sequence[PairSource], architecture: Any, *, augmented: bool) -> None:
     """Make sure that the model has a position and a segment for every word piece."""
     for source in sources:
-        longest = int(source.text_lengths.max()) + source.special_count
+        longest = max(int(source.text_lengths.max()), source.longest_paraphrase if augmented else 0)
+        longest += source.special_count
         if longest > architecture.positions:
             problem = f"a text of {longest} word pieces for a model of {architecture.positions} positions"
             raise UsageError(problem, where=source.name, remedy="lower --max-text-length or raise --positions")

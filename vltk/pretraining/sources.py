@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 from vltk.config.training import MixtureConfig
@@ -33,11 +34,12 @@ def open_sources(data: MixtureConfig, *, bar: Bar) -> tuple[list[PairSource], li
     """
     excluded = Exclusion.of(data.exclude_images, data.exclude_examples)
     inputs: dict[str, str] = {}
-    training = _open(data.examples, data.features, data, "--features", excluded, inputs, bar)
+    training = _open(data.examples, data.features, data.views, data, "--features", excluded, inputs, bar)
     features = data.validation_features or data.features[: 1 if len(data.features) == 1 else 0]
     if data.validation_examples and not features:
         raise UsageError("are needed with several --features", where="--validation-features", remedy="give them")
-    measured = _open(data.validation_examples, features, data, "--validation-features", Exclusion(), inputs, bar)
+    views = data.validation_views
+    measured = _open(data.validation_examples, features, views, data, "--validation-features", Exclusion(), inputs, bar)
     check_overlap(training, measured)
     return training, measured, inputs
 
@@ -45,6 +47,7 @@ def open_sources(data: MixtureConfig, *, bar: Bar) -> tuple[list[PairSource], li
 def _open(
     examples: Sequence[Path],
     features: Sequence[Path],
+    views: Sequence[Path],
     data: MixtureConfig,
     flag: str,
     excluded: Exclusion,
@@ -57,6 +60,8 @@ def _open(
     names = [path.name.removesuffix(".lmdb") for path in examples]
     if len(set(names)) < len(names):
         raise UsageError("two sets have one name", where=", ".join(map(str, examples)), remedy="rename one store")
+    # Regions that come first (of annotated boxes) have no views.
+    augmented = open_regions(views, replace(data, first_features=()), inputs) if views else None
     sources = []
     for place, (name, path) in enumerate(zip(names, examples, strict=True)):
         store = ExampleStore.open(path)
@@ -71,6 +76,7 @@ def _open(
                     max_text_length=data.max_text_length,
                     excluded=excluded,
                     layout=data.text_layout,
+                    views=augmented,
                     progress=progress,
                 )
             )
@@ -91,3 +97,31 @@ def check_overlap(training: Sequence[PairSource], measured: Sequence[PairSource]
                 shown = ", ".join(shared[:3]) + (", ..." if len(shared) > 3 else "")
                 problem = f"{len(shared)} images of {other.name} are trained on ({shown})"
                 raise DataError(problem, where=source.name, remedy="give --exclude-examples the validation store")
+
+
+def check_augmentation(sources: Sequence[PairSource], data: MixtureConfig, paired: Sequence[str]) -> None:
+    """Make sure that a set has what augmentation is asked for.
+
+    Args:
+        sources: what is trained on.
+        data: which texts are read, and how many of them otherwise.
+        paired: objectives that compare pairs with augmented views of them.
+
+    Raises:
+        UsageError: texts of several parts, or no views.
+        DataError: no dependency trees, or no paraphrases.
+    """
+    if data.text_layout != "caption" and (paired or data.augmented):
+        remedy = "use --text-layout caption"
+        raise UsageError(f"texts of {data.text_layout} have no paraphrases", where="--text-layout", remedy=remedy)
+    for source in sources if paired else ():
+        for count, what in (
+            (source.parsed, "dependency trees with their word pieces"),
+            (source.paraphrased, "paraphrases"),
+        ):
+            if not count:
+                remedy = "make them with vltk augment --examples"
+                raise DataError(f"has no {what}, which {paired[0]} needs", where=source.name, remedy=remedy)
+        if not source.view_names:
+            remedy = "make them with vltk augment --images and give --views"
+            raise UsageError(f"{paired[0]} needs views of the pictures", where="--views", remedy=remedy)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +23,7 @@ class Validation:
         mismatch: of each objective, the share of mismatched pairs.
         buckets: how pairs become batches.
         limit: pairs of each set that are measured.
+        paired: names of the objectives whose batches hold augmented views as well.
     """
 
     def __init__(
@@ -33,9 +34,10 @@ class Validation:
         mismatch: Mapping[str, float],
         buckets: TokenBuckets,
         limit: int = 2000,
+        paired: Collection[str] = (),
     ) -> None:
         self.objectives, self.limit = tuple(objectives), limit
-        self.mixture = Mixture(sources, (), buckets=buckets, micro_batches=1, seed=0, mismatch=mismatch)
+        self.mixture = Mixture(sources, (), buckets=buckets, micro_batches=1, seed=0, mismatch=mismatch, paired=paired)
         self.counts: dict[str, int] = {}
 
     def __call__(self, processes: Any, module: nn.Module) -> tuple[float, dict[str, float]]:
