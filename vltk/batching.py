@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -75,13 +75,23 @@ class TokenBuckets:
         return batches[:-1] if self.drop_last else batches
 
 
+NO_TOKEN = -1
+"""Where a text has no start or separator."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SpecialTokens:
-    """The ids that frame a text (BERT: [CLS] text [SEP], padding 0)."""
+    """The ids that frame a text (BERT: [CLS] text [SEP], padding 0); -1 where a vocabulary frames nothing (HGR)."""
 
     start: int
     separator: int
     padding: int = 0
+
+    @classmethod
+    def of(cls, special_ids: Mapping[str, int]) -> SpecialTokens:
+        """Return the frame that a tokenizer's special ids name."""
+        start, separator = (special_ids.get(name, NO_TOKEN) for name in ("[CLS]", "[SEP]"))
+        return cls(start=start, separator=separator, padding=special_ids.get("[PAD]", 0))
 
     def frame(self, *parts: Sequence[int]) -> list[int]:
         """Return start, then each part followed by a separator.
@@ -89,8 +99,11 @@ class SpecialTokens:
         Example:
             >>> SpecialTokens(start=101, separator=102).frame([7, 8], [9])
             [101, 7, 8, 102, 9, 102]
+            >>> SpecialTokens.of({"[PAD]": 1}).frame([7, 8])
+            [7, 8]
         """
-        return [self.start, *(token for part in parts for token in (*part, self.separator))]
+        framed = [self.start, *(token for part in parts for token in (*part, self.separator))]
+        return [token for token in framed if token != NO_TOKEN]
 
 
 def collate(

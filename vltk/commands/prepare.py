@@ -40,8 +40,8 @@ class PrepareConfig:
     out: Path
     """Folder of the example store to write."""
     tokenizer: str
-    """A vocab.txt, a folder with one or with tokenizer.json, a model of the hub such as bert-base-uncased, or the words
-    of VSE-infinity, SCAN or VSRN: f30k_precomp_vocab.json or .pkl."""
+    """A vocab.txt, a folder with one or with tokenizer.json, a model of the hub such as bert-base-uncased, the words of
+    VSE-infinity, SCAN or VSRN (f30k_precomp_vocab.json or .pkl), or those of HGR (word2int.json)."""
     lower_case: bool | None = None
     """Lower-case texts or not; without it as the tokenizer's own settings or its vocabulary say."""
     features: tuple[Path, ...] = ()

@@ -176,8 +176,7 @@ def _embedded_texts(config: SearchConfig, loaded: LoadedDual, execution: Executi
     if told.vocab_size != loaded.model.config.vocabulary or trained not in (None, told.vocab_sha256):
         problem = f"is not the vocabulary of the run ({told.vocab_size} words, {loaded.model.config.vocabulary} there)"
         raise DataError(problem, where=f"--tokenizer {config.tokenizer}", remedy="name the one of its examples")
-    ids = tokenizer.special_ids
-    special = SpecialTokens(start=ids["[CLS]"], separator=ids["[SEP]"], padding=ids["[PAD]"])
+    special = SpecialTokens.of(tokenizer.special_ids)
     return embed_queries(
         loaded.model, [tokenizer.tokens(text).ids for text in config.text], special, execution=execution
     )

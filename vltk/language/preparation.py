@@ -11,6 +11,7 @@ from typing import Protocol
 
 from vltk.errors import DataError
 from vltk.language.tokenization import load_tokenizer
+from vltk.language.unframed_vocabulary import UnframedVocabulary, read_unframed_vocabulary
 from vltk.language.word_vocabulary import is_word_vocabulary, read_word_vocabulary
 from vltk.stores.examples import ExampleMetadata, ExampleStore, TokenizerDescription
 from vltk.types import Example, Progress, Tokens
@@ -41,8 +42,8 @@ def load_text_tokenizer(
     """Return the tokenizer of word pieces, or the vocabulary of words where a file of words is named.
 
     Args:
-        source: as for :func:`~vltk.language.tokenization.load_tokenizer`, or the .json or .pkl of VSE-infinity, SCAN or
-            VSRN.
+        source: as for :func:`~vltk.language.tokenization.load_tokenizer`, the .json or .pkl of VSE-infinity, SCAN or
+            VSRN, or HGR's word2int.json.
         lower_case: as there.
         offline: as there.
         cache_dir: as there.
@@ -52,7 +53,8 @@ def load_text_tokenizer(
         OfflineError: it would have to be downloaded and cannot be.
     """
     if is_word_vocabulary(source):
-        return read_word_vocabulary(Path(source))
+        unframed: UnframedVocabulary | None = read_unframed_vocabulary(Path(source))
+        return unframed or read_word_vocabulary(Path(source))
     return load_tokenizer(source, lower_case=lower_case, offline=offline, cache_dir=cache_dir)
 
 

@@ -63,14 +63,18 @@ LAYOUTS: Mapping[str, Layout] = {
 """By name: a caption alone, or VCR's question with its right answer and rationale (second stage of UNITER)."""
 
 
-def special_tokens(examples: Examples) -> SpecialTokens:
+def special_tokens(examples: Examples, *, bare: bool = False) -> SpecialTokens:
     """Return the ids that frame the texts of a store.
 
+    Args:
+        examples: the store.
+        bare: allow a vocabulary that frames nothing, as HGR's words; a joint encoder cannot do without a frame.
+
     Raises:
-        DataError: the store was made without a tokenizer.
+        DataError: the store was made without a tokenizer, or with one that frames nothing.
     """
     tokenizer = examples.metadata.tokenizer
-    if tokenizer is None or not {"[CLS]", "[SEP]"} <= tokenizer.special_ids.keys():
+    known = set() if tokenizer is None else tokenizer.special_ids.keys() & {"[PAD]", "[CLS]", "[SEP]"}
+    if tokenizer is None or not ({"[CLS]", "[SEP]"} <= known or (bare and known == {"[PAD]"})):
         raise DataError("names no [CLS] and [SEP]", where=examples.path, remedy="prepare with --tokenizer")
-    ids = tokenizer.special_ids
-    return SpecialTokens(start=ids["[CLS]"], separator=ids["[SEP]"], padding=ids.get("[PAD]", 0))
+    return SpecialTokens.of(tokenizer.special_ids)

@@ -36,7 +36,7 @@ class PairSource:
         max_text_length: pairs with longer texts are left out (published: 60; VCR 220).
         excluded: pictures that must not be seen, e.g. an :class:`~vltk.mixture.Exclusion`.
         layout: which texts are read, a key of :data:`~vltk.mixture.LAYOUTS`.
-        located: whether the model asks where regions are; without, pictures need no boxes.
+        located: whether the model asks where regions are; without, pictures need no boxes and texts no frame.
         views: augmented views of the pictures, under ``IMAGE@VIEW``, or None.
         progress: told how many examples were looked at.
 
@@ -60,7 +60,7 @@ class PairSource:
         self.located, self.max_text_length = located, max_text_length
         self.views, self.view_names = views, () if views is None else view_names(views)
         self.name, self.examples, self.features, self.layout = name, examples, features, LAYOUTS[layout]
-        self.special = special_tokens(examples)
+        self.special = special_tokens(examples, bare=not located)
         self._read(max_text_length, excluded, progress)
         self._check_features()
         counts = (features.region_count(image_id) for image_id in self.image_ids)
@@ -101,7 +101,7 @@ class PairSource:
     @property
     def special_count(self) -> int:
         """How many special tokens frame a text."""
-        return 1 + len(self.layout.segments)
+        return len(self.special.frame(*([] for _ in self.layout.segments)))
 
     def _check_features(self) -> None:
         missing = [image_id for image_id in self.image_ids if image_id not in self.features]
