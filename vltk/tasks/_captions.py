@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from vltk.datasets import coco, conceptual_captions, flickr8k, flickr30k_entities, karpathy, msrvtt, phraseloceval
+from vltk.datasets import (
+    coco,
+    conceptual_captions,
+    flickr8k,
+    flickr30k_entities,
+    hgr,
+    karpathy,
+    msrvtt,
+    phraseloceval,
+)
 from vltk.tasks._source import Layout
 
 KARPATHY = Layout(
@@ -44,3 +53,13 @@ CONCEPTUAL_CAPTIONS = Layout(
     read=lambda source: conceptual_captions.read_examples(source.conceptual, image_id=source.image_id),
 )
 MSRVTT = Layout(file="msrvtt", read=lambda source: msrvtt.read_examples(source.msrvtt))
+VIDEO_DATA_INFO = Layout(
+    file="video_data_info",
+    needs=("split",),
+    read=lambda source: msrvtt.read_video_data(source.video_data_info, split=source.split),
+)
+HGR = Layout(
+    file="ref_captions",
+    needs=("names",),
+    read=lambda source: hgr.read_examples(source.ref_captions, names=source.names),
+)
