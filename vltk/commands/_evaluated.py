@@ -145,7 +145,10 @@ class Session:
         scores = evaluation.score(folder.path, wait=self.wait)
         if scores is None:
             return None
-        return self._report(scores, evaluation.pool, opened.name, opened.inputs, folder, cost=plan)
+        texts = None
+        if self.config.how.metric_compat == "hgr":
+            texts = [opened.split.examples.get(name).texts[0] for name in evaluation.pool.text_ids]
+        return self._report(scores, evaluation.pool, opened.name, opened.inputs, folder, texts=texts, cost=plan)
 
     def _stored_scores(self) -> dict[str, Any]:
         from vltk.evaluation import listed_images
@@ -176,13 +179,23 @@ class Session:
         return self._report(scores, pool, task, inputs, folder, provenance=dict(matrix.provenance))
 
     def _report(
-        self, scores: Any, pool: Pool, task: str, inputs: Mapping[str, str], folder: RunFolder | None, **more: Any
+        self,
+        scores: Any,
+        pool: Pool,
+        task: str,
+        inputs: Mapping[str, str],
+        folder: RunFolder | None,
+        *,
+        texts: Sequence[str] | None = None,
+        **more: Any,
     ) -> dict[str, Any]:
         from vltk.evaluator.recalls import measure_retrieval
 
         how = self.config.how
         compat = () if how.metric_compat == "none" else (how.metric_compat,)
-        found = measure_retrieval(scores, pool, task=task, ties=how.ties, compat=compat, seed=self.config.seed)
+        found = measure_retrieval(
+            scores, pool, task=task, ties=how.ties, compat=compat, texts=texts, seed=self.config.seed
+        )
         return self._written(found.measurements, found.outcomes, found.card, task, inputs, folder, **more)
 
     # -- answers ----------------------------------------------------------------------------------------------------

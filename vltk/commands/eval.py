@@ -25,8 +25,9 @@ class ProtocolConfig:
     """flickr30k-1k, coco-1k (five folds), coco-5k, "split" for the whole split, or a file of image ids, one a line."""
     ties: Literal["against", "for"] = "against"
     """Whether a wrong answer with exactly the score of the right one ranks before it."""
-    metric_compat: Literal["none", "uniter", "vsrn"] = "none"
-    """Show what the authors' code prints of the same scores beside the right figures."""
+    metric_compat: Literal["none", "uniter", "vsrn", "hgr"] = "none"
+    """Show what the authors' code prints of the same scores beside the right figures; hgr: of videos, whose sentences
+    may belong to several."""
     rerank_from: Path | None = None
     """Let a first stage propose candidates: a score matrix, or a run of a dual encoder."""
 

@@ -29,9 +29,15 @@ class DualConfig:
     """Folder of the pictures, for models of grids; folders below it count, so that one serves all splits."""
     count_same: bool = False
     """Take another caption of the same picture for a negative, as the authors' code does."""
+    average_loss: bool = False
+    """Average the loss over the batch, as HGR does for videos, instead of adding it up."""
+    hardest_count: int = 1
+    """So many of the hardest negatives of each picture and text count, by their mean (HGR's hard_topk)."""
 
     def __post_init__(self) -> None:
         for name in ("mean_warmup", "embedding_warmup", "backbone_warmup"):
             if getattr(self, name) < 0:
                 where = f"--{name.replace('_', '-')}"
                 raise UsageError(f"{getattr(self, name)} is negative", where=where, remedy="use 0 or more epochs")
+        if self.hardest_count < 1:
+            raise UsageError(f"{self.hardest_count} is too few", where="--hardest-count", remedy="use 1 or more")

@@ -1,4 +1,4 @@
-"""Pictures as one vector: from regions, from grids of a convolutional network, or from both (VSE-infinity)."""
+"""Pictures as one vector: from regions, a convolutional network's grids, or both (VSE-infinity); videos, from frames."""
 
 from __future__ import annotations
 
@@ -54,6 +54,31 @@ class RegionEncoder(nn.Module):
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         """Return [B, H] of the batch's regions; size augmentation has dropped some of them before."""
         states: Tensor = self.pooling(self.projection(batch.regions), batch.region_mask)
+        return unit_length(states) if self.normalise else states
+
+
+class FrameEncoder(nn.Module):
+    """Frames of a video as one vector: a linear map and a pooling, as HGR's global encoder with GPO in it.
+
+    Args:
+        frame_dim: D.
+        hidden: H.
+        pooling: of [B, N, H] states under a mask.
+        dropout: of the mapped frames.
+        normalise: scale the vector to length one.
+    """
+
+    def __init__(
+        self, frame_dim: int, hidden: int, pooling: nn.Module, *, dropout: float = 0.2, normalise: bool = True
+    ) -> None:
+        super().__init__()
+        self.project = nn.Linear(frame_dim, hidden)
+        self.dropout = nn.Dropout(dropout)
+        self.pooling, self.normalise = pooling, normalise
+
+    def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
+        """Return [B, H] of the batch's frames, which stand where a picture has regions."""
+        states: Tensor = self.pooling(self.dropout(self.project(batch.regions)), batch.region_mask)
         return unit_length(states) if self.normalise else states
 
 

@@ -22,8 +22,10 @@ Pooling = Literal[
     "max",
     "k-max",
     "first",
+    "attention",
 ]
-"""How a set becomes a vector; "gpo" is published, "average" and "first" are the VSE++ rows of its tables."""
+"""How a set becomes a vector; "gpo" is published, "average" and "first" are the VSE++ rows of its tables, "attention"
+is how HGR makes one vector of a video's frames."""
 
 
 class GeneralizedPooling(nn.Module):
@@ -142,6 +144,23 @@ class FirstPooling(nn.Module):
         return states[:, 0]
 
 
+class AttentionPooling(nn.Module):
+    """The mean of the elements, weighted by a softmax over one score of each (HGR, CVPR 2020, section 3.2).
+
+    Args:
+        hidden: H.
+    """
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(hidden, 1)
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        """Pool [B, N, H] under a [B, N] mask to [B, H]."""
+        scores = self.score(states).squeeze(2).masked_fill(~mask, -torch.inf)
+        return (scores.softmax(dim=1).unsqueeze(1) @ states.masked_fill(~mask.unsqueeze(-1), 0)).squeeze(1)
+
+
 def build_pooling(kind: Pooling, *, hidden: int, k: int = 5) -> nn.Module:
     """Make a pooling of [B, N, H] states under a [B, N] mask.
 
@@ -159,6 +178,8 @@ def build_pooling(kind: Pooling, *, hidden: int, k: int = 5) -> nn.Module:
         return AveragePooling()
     if kind == "first":
         return FirstPooling()
+    if kind == "attention":
+        return AttentionPooling(hidden)
     if kind in ("max", "k-max"):
         return KMaxPooling(1 if kind == "max" else k)
     return GeneralizedPooling(build_coefficients(kind, hidden=hidden))

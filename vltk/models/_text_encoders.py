@@ -21,6 +21,8 @@ class BiGRUText(nn.Module):
         layers: of the GRU.
         pooling: of [B, T, H] states under a mask.
         normalise: scale the vector to length one.
+        dropout: of the word vectors (HGR: 0.2; VSE-infinity has none).
+        orthogonal: begin with orthogonal weights and no bias in the GRU, as HGR does.
     """
 
     def __init__(
@@ -32,17 +34,24 @@ class BiGRUText(nn.Module):
         layers: int,
         pooling: nn.Module,
         normalise: bool = True,
+        dropout: float = 0.0,
+        orthogonal: bool = False,
     ) -> None:
         super().__init__()
         self.word = word_vectors(vocabulary, word_dim)
+        self.dropout = nn.Dropout(dropout)
         self.gru = nn.GRU(word_dim, hidden, layers, batch_first=True, bidirectional=True)
+        if orthogonal:
+            for weight in self.gru.parameters():
+                nn.init.orthogonal_(weight) if weight.dim() == 2 else nn.init.zeros_(weight)
         self.pooling, self.normalise = pooling, normalise
 
     def states(self, batch: Batch) -> Tensor:
         """Return [B, T, H] states of the words."""
-        if shares_states(self.gru, batch.input_ids.device):
+        dropped = self.training and self.dropout.p > 0
+        if not dropped and shares_states(self.gru, batch.input_ids.device):
             return run_shared(self.gru, self.word, batch.input_ids, batch.text_mask)
-        every, _ = run_packed(self.gru, self.word(batch.input_ids), batch.text_mask)
+        every, _ = run_packed(self.gru, self.dropout(self.word(batch.input_ids)), batch.text_mask)
         forward, backward = every.chunk(2, dim=-1)
         return (forward + backward) / 2
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vltk.errors import UsageError
 from vltk.models._dual import ADAM
 from vltk.models._grids import BLOCKS, HubTrunk, ResidualTrunk, Trunk
-from vltk.models._image_encoders import GridEncoder, GridHead, RegionEncoder, RegionGridEncoder
+from vltk.models._image_encoders import FrameEncoder, GridEncoder, GridHead, RegionEncoder, RegionGridEncoder
 from vltk.models._pooling import Pooling, build_pooling
 from vltk.models._published import Layout, PublishedLayout
 from vltk.models._text_encoders import BERTText, BiGRUText
@@ -32,8 +32,9 @@ class VSEConfig:
         'dual'
     """
 
-    image: Literal["region", "grid", "region+grid"] = "region"
-    """What a picture is: regions of a detector, the grid of a network that is trained from pixels, or both."""
+    image: Literal["region", "grid", "region+grid", "frame"] = "region"
+    """What a picture is: regions of a detector, the grid of a network that is trained from pixels, or both; "frame" is a
+    video, read and initialised as HGR does."""
     text: Literal["bert", "bigru"] = "bert"
     """What reads a text: BERT, or a bidirectional GRU over the words of the examples' own vocabulary."""
     image_pooling: Pooling = "gpo"
@@ -52,6 +53,8 @@ class VSEConfig:
     """Size of the GRU's word vectors."""
     gru_layers: int = 1
     """Layers of the GRU."""
+    input_dropout: float = 0.0
+    """Dropout of the GRU's word vectors and of mapped frames (HGR: 0.2; VSE-infinity has none)."""
     bert_hidden: int = 768
     """Size of BERT's states."""
     layers: int = 12
@@ -142,6 +145,9 @@ class VSE(PublishedLayout):
         (r"text\.bert\.(.+)", r"txt_enc.bert.\1"),
         (r"text\.project\.(\w+)", r"txt_enc.linear.\1"),
         (r"text\.pooling\.coefficients\.(.+)", r"txt_enc.gpool.\1"),
+        (r"image\.pooling\.score\.(\w+)", r"img_enc.ft_attn.\1"),
+        (r"image\.head\.pooling\.score\.(\w+)", r"img_enc.image_encoder.ft_attn.\1"),
+        (r"text\.pooling\.score\.(\w+)", r"txt_enc.ft_attn.\1"),
     )
 
     def __init__(self, config: VSEConfig) -> None:
@@ -177,16 +183,16 @@ class VSE(PublishedLayout):
         """Return the published groups of AdamW, in their order: text, BERT, the network's top and rest, picture.
 
         Args:
-            weight_decay: of all groups; None for the published ones: 1e-4, and 1e-2 for regions with a GRU, where the
-                authors left torch's default.
+            weight_decay: of all groups; None for the published ones: 1e-4, 1e-2 for regions with a GRU, where the
+                authors left torch's default, and none for frames.
             backbone_rate: share of the rate for the network of the grid; None for the published 0.01 (bottom-up
                 attention, WSL) or 0.1 (ImageNet).
         """
-        bigru_regions = self.config.text == "bigru" and self.trunk is None
-        if bigru_regions:
-            decay = 1e-2 if weight_decay is None else weight_decay
+        frames = self.config.image == "frame"
+        if self.config.text == "bigru" and self.trunk is None:
+            decay = (0.0 if frames else 1e-2) if weight_decay is None else weight_decay
             return [{"params": list(self.parameters()), "multiplier": 1.0, "weight_decay": decay, **ADAM}]
-        decay = 1e-4 if weight_decay is None else weight_decay
+        decay = (0.0 if frames else 1e-4) if weight_decay is None else weight_decay
         bert = list(self.text.bert.parameters()) if isinstance(self.text, BERTText) else []
         groups = [(self._others(self.text, bert), 1.0), (bert, BERT_RATE)]
         network: list[nn.Parameter] = []
@@ -213,6 +219,9 @@ def _image_encoder(config: VSEConfig) -> nn.Module:
     normalise = config.normalise
     if config.image == "region":
         return RegionEncoder(config.region_dim, config.hidden, pooling, normalise=normalise)
+    if config.image == "frame":
+        dropout = config.input_dropout
+        return FrameEncoder(config.region_dim, config.hidden, pooling, dropout=dropout, normalise=normalise)
     trunk = _trunk(config)
     if config.image == "grid":
         return GridEncoder(trunk, GridHead(trunk.channels, config.hidden, pooling, normalise=normalise))
@@ -238,6 +247,8 @@ def _text_encoder(config: VSEConfig) -> nn.Module:
             layers=config.gru_layers,
             pooling=pooling,
             normalise=config.normalise,
+            dropout=config.input_dropout,
+            orthogonal=config.image == "frame",
         )
     from transformers import BertConfig, BertModel
 

@@ -24,9 +24,16 @@ PAIRS, ALL, HARDEST = "pairs", "all-negatives", "hardest-negatives"
 
 
 def hinge_loss(
-    images: Tensor, texts: Tensor, *, margin: float = 0.2, hardest: bool = True, same: Tensor | None = None
+    images: Tensor,
+    texts: Tensor,
+    *,
+    margin: float = 0.2,
+    hardest: bool = True,
+    same: Tensor | None = None,
+    largest: int = 1,
+    average: bool = False,
 ) -> Losses:
-    """Return how far negatives come within the margin of the right pair; the published loss is the sum.
+    """Return how far negatives come within the margin of the right pair; the published loss is the sum, HGR's the mean.
 
     Args:
         images: [B, H] embeddings of pictures.
@@ -35,9 +42,12 @@ def hinge_loss(
         hardest: count the worst negative of each picture and text alone, else all of them.
         same: [B, B] bool, pairs beside the diagonal that are right as well; they are no negatives. The published
             code takes a second text of a picture for a negative.
+        largest: with ``hardest``, the mean of so many worst negatives counts (HGR's hard_topk).
+        average: divide by B, or by the B (B - 1) negatives, as HGR does for videos.
 
     Returns:
-        [2 B] (hardest; pictures, then texts) or [2, B, B] losses with a count of 1: their mean is the published sum.
+        [2 B] (hardest; pictures, then texts) or [2, B, B] losses with a count of 1: their mean is the published sum;
+        or with the count to divide by.
 
     Example:
         >>> pictures, captions = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [0.6, 0.8]])
@@ -46,7 +56,8 @@ def hinge_loss(
         >>> round(hinge_loss(pictures, captions, margin=0.5).mean().item(), 6)
         0.4
     """
-    return hinge_loss_of(images @ texts.t(), margin=margin, hardest=hardest, same=same)
+    scores = images @ texts.t()
+    return hinge_loss_of(scores, margin=margin, hardest=hardest, same=same, largest=largest, average=average)
 
 
 def order_scores(images: Tensor, texts: Tensor) -> Tensor:
@@ -64,16 +75,30 @@ def order_scores(images: Tensor, texts: Tensor) -> Tensor:
     return -lacking
 
 
-def hinge_loss_of(scores: Tensor, *, margin: float = 0.2, hardest: bool = True, same: Tensor | None = None) -> Losses:
+def hinge_loss_of(
+    scores: Tensor,
+    *,
+    margin: float = 0.2,
+    hardest: bool = True,
+    same: Tensor | None = None,
+    largest: int = 1,
+    average: bool = False,
+) -> Losses:
     """Return the loss of :func:`hinge_loss` from [B, B] scores of pictures with texts, right pairs on the diagonal."""
-    right = scores.diagonal()
+    right, size = scores.diagonal(), len(scores)
     none = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
     none = none if same is None else none | same
     of_texts = (margin + scores - right.unsqueeze(1)).clamp(min=0).masked_fill(none, 0)
     of_images = (margin + scores - right.unsqueeze(0)).clamp(min=0).masked_fill(none, 0)
     if not hardest:
-        return Losses(values=torch.stack([of_texts, of_images]), count=1)
-    return Losses(values=torch.cat([of_texts.amax(dim=1), of_images.amax(dim=0)]), count=1)
+        return Losses(values=torch.stack([of_texts, of_images]), count=size * (size - 1) if average else 1)
+    worst = torch.cat([_worst(of_texts, largest), _worst(of_images.t(), largest)])
+    return Losses(values=worst, count=size if average else 1)
+
+
+def _worst(losses: Tensor, count: int) -> Tensor:
+    """Return [B] means of the ``count`` largest losses of each row."""
+    return losses.amax(dim=1) if count == 1 else losses.topk(min(count, len(losses)), dim=1).values.mean(dim=1)
 
 
 class Phase(NamedTuple):
@@ -177,6 +202,8 @@ class DualTraining(nn.Module):
         schedule: of the warm-ups.
         augmentation: drops regions, grids and words; None drops nothing.
         count_same: take further texts of a picture for negatives, as the published code does.
+        largest: so many worst negatives count, by their mean.
+        average: average the loss over the batch (HGR) instead of adding it up.
     """
 
     def __init__(
@@ -187,10 +214,13 @@ class DualTraining(nn.Module):
         schedule: DualSchedule | None = None,
         augmentation: SizeAugmentation | None = None,
         count_same: bool = False,
+        largest: int = 1,
+        average: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
         self.margin, self.augmentation, self.count_same = margin, augmentation, count_same
+        self.largest, self.average = largest, average
         self.schedule = schedule or DualSchedule()
         self.collapse = CollapseWatch(margin=margin)
         self.generation = Generation.of(model)
@@ -228,6 +258,8 @@ class DualTraining(nn.Module):
             margin=self.margin,
             hardest=hardest,
             same=None if same is None or self.count_same else same.unsqueeze(0) == same.unsqueeze(1),
+            largest=self.largest,
+            average=self.average,
         )
         if hardest and self.training:
             self.collapse.see(losses)
@@ -235,7 +267,7 @@ class DualTraining(nn.Module):
             losses = Losses(values=losses.values * phase.loss_share, count=losses.count)
         if generated is None:
             return losses
-        return Losses(values=torch.cat([losses.values.flatten(), generated]), count=losses.count)
+        return Losses(values=torch.cat([losses.values.flatten(), generated * losses.count]), count=losses.count)
 
     def _images(self, batch: Batch, whole: Batch, drops: torch.Generator | None) -> tuple[Tensor, Tensor | None]:
         """Return embeddings of pictures, and the losses of their captions where the model generates them."""
@@ -278,5 +310,11 @@ def build_dual_training(
     if settings.drop_regions or settings.drop_words:
         augmentation = SizeAugmentation.for_texts(settings, tokenizer)
     return DualTraining(
-        model, margin=margin, schedule=schedule, augmentation=augmentation, count_same=settings.count_same
+        model,
+        margin=margin,
+        schedule=schedule,
+        augmentation=augmentation,
+        count_same=settings.count_same,
+        largest=settings.hardest_count,
+        average=settings.average_loss,
     )
