@@ -72,7 +72,7 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
         >>> ticks(0, 93)
         [0.0, 25.0, 50.0, 75.0, 100.0]
     """
-    span = high - low if high > low else abs(high) or 1.0
+    span = high - low if high > low else abs(high) / 10 or 1.0
     raw = span / count
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * unit for unit in (1, 2, 2.5, 5, 10) if power * unit >= raw * 0.999)
@@ -243,7 +243,7 @@ def heat_chart(
     subtitle: str = "",
     caption: str = "",
     largest: float | None = None,
-    numbers: bool = False,
+    digits: int | None = None,
 ) -> Figure:
     """Draw a table of shares, darker where more.
 
@@ -257,7 +257,7 @@ def heat_chart(
         subtitle: what a share is of.
         caption: a sentence below.
         largest: what is full colour; the largest value if None.
-        numbers: whether to write the values, in percent, into the squares.
+        digits: so many behind the point of the values that stand in the squares; none stand there if None.
     """
     canvas = Canvas()
     begin = canvas.heading(title, subtitle)
@@ -266,9 +266,10 @@ def heat_chart(
     cell = min(44.0, (WIDTH - left) / max(1, len(columns)))
     size = min(_LABEL, max(6.0, cell - 1))
     top = begin + 10 + max(text_width(shortened(label, longest), size) for label in columns)
-    step = min(cell, 30.0) if numbers else min(cell, 18.0)
+    step = min(cell, 30.0) if digits is not None else min(cell, 18.0)
     row_size = min(_LABEL, max(6.0, step - 1))
-    canvas.picture(heat_address(values, largest=largest), left, top, cell * len(columns), step * len(rows))
+    heat = heat_address(values, largest=largest)
+    canvas.picture(heat, left, top, cell * len(columns), step * len(rows), kind="heat")
     canvas.rectangle(left, top, cell * len(columns), step * len(rows), kind="grid")
     for place, label in enumerate(rows):
         y = top + step * (place + 0.5) + row_size / 3
@@ -276,14 +277,9 @@ def heat_chart(
     for place, label in enumerate(columns):
         x = left + cell * (place + 0.5)
         canvas.text(x + size / 3, top - 5, shortened(label, longest), size=size, turn=-90)
-    if numbers:
-        _percents(canvas, values, left, top, cell, step)
-    height = top + step * len(rows) + 4
-    return Figure(name=name, title=title, alt=alt, body=canvas.body, width=WIDTH, height=height, caption=caption)
-
-
-def _percents(canvas: Canvas, values: NDArray[np.floating], left: float, top: float, cell: float, step: float) -> None:
-    for row, line in enumerate(values):
+    for row, line in enumerate(values if digits is not None else ()):
         for column, value in enumerate(line):
             x, y = left + cell * (column + 0.5), top + step * (row + 0.5) + 4
-            canvas.text(x, y, f"{100 * value:.0f}", size=min(_LABEL, cell / 2), anchor="middle")
+            canvas.text(x, y, f"{value:.{digits}f}", size=min(_LABEL, cell / 3), anchor="middle")
+    height = top + step * len(rows) + 4
+    return Figure(name=name, title=title, alt=alt, body=canvas.body, width=WIDTH, height=height, caption=caption)

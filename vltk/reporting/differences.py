@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from vltk.errors import VltkError
+from vltk.isd.report import NAMES as _DISTANCES
 from vltk.reporting.charts import Mark, interval_chart
 from vltk.reporting.drawing import Figure
 from vltk.reporting.evidence import Evidence, Kind
@@ -14,6 +15,7 @@ from vltk.reporting.recall import Pair
 from vltk.run_folder.comparison import Difference, compare
 from vltk.run_folder.outcomes import OUTCOMES, read_outcomes
 
+_LEVEL = 0.05
 _UNITS = {"evaluation": "points", "distance": "nats"}
 
 
@@ -63,6 +65,8 @@ def _compared(section: Section, first: Pair, others: Sequence[Pair], kind: Kind)
 
 def _figure(first: Pair, found: Sequence[tuple[Evidence, list[Difference]]], kind: Kind) -> Figure:
     names = [one.metric for one in found[0][1]]
+    # The sum of six recalls has a scale of its own, on which the others cannot be read.
+    names = [name for name in names if name != "rsum"] or names
     digits = 1 if kind == "evaluation" else 3
     rows = []
     for name in names:
@@ -72,11 +76,11 @@ def _figure(first: Pair, found: Sequence[tuple[Evidence, list[Difference]]], kin
                 colour=run.colour,
                 value=_scaled(one, one.difference),
                 interval=(_scaled(one, one.interval_95[0]), _scaled(one, one.interval_95[1])),
-                text=f"{_scaled(one, one.difference):+.{digits}f}{'*' if one.p_holm < 0.05 else ''}",
+                text=signed(_scaled(one, one.difference), digits) + ("*" if one.p_holm < _LEVEL else ""),
             )
             for run, one in told
         ]
-        rows.append((name, marks))
+        rows.append((_DISTANCES.get(name, name), marks))
     ends = "; ".join(f"{name} {', '.join(mark.text for mark in marks)}" for name, marks in rows)
     title = f"Difference to {first[0].name}"
     return interval_chart(
@@ -99,7 +103,7 @@ def _finding(first: Evidence, found: Sequence[tuple[Evidence, list[Difference]]]
     """Say in a sentence what came out, also where nothing did."""
     told = []
     for run, several in found:
-        sure = [one.metric for one in several if one.p_holm < 0.05]
+        sure = [_DISTANCES.get(one.metric, one.metric) for one in several if one.p_holm < _LEVEL]
         what = f"differs from {first.name} in {', '.join(sure)}" if sure else f"does not differ from {first.name}"
         told.append(f"{run.name} {what} beyond chance (n = {several[0].n:,}; p < 0.05 after Holm's correction).")
     return " ".join(told)
@@ -111,11 +115,24 @@ def _table(first: Evidence, run: Evidence, told: Sequence[Difference]) -> str:
     for one in told:
         digits = 4 if max(abs(one.first), abs(one.second)) <= 1.5 else 1
         low, high = one.interval_95
-        shown = f"{one.difference:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+        shown = f"{signed(one.difference, digits)} [{signed(low, digits)}, {signed(high, digits)}]"
         values = [f"{value:.{digits}f}" for value in (one.first, one.second)]
-        rows.append([one.metric, *values, shown, _chance(one.p), _chance(one.p_holm), one.test])
+        rows.append(
+            [_DISTANCES.get(one.metric, one.metric), *values, shown, _chance(one.p), _chance(one.p_holm), one.test]
+        )
     return table(headings, rows, numeric=range(1, 6))
 
 
 def _chance(p: float) -> str:
     return f"{p:.2g}" if p >= 0.001 else "< 0.001"
+
+
+def signed(value: float, digits: int) -> str:
+    """Return a difference with its sign.
+
+    Example:
+        >>> signed(-0.25, 1), signed(2.0, 1), signed(-0.01, 1)
+        ('−0.2', '+2.0', '0.0')
+    """
+    text = f"{value:+.{digits}f}"
+    return text[1:] if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")

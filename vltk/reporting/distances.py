@@ -70,6 +70,7 @@ def _heads(run: Evidence, one: Measured) -> Figure:
         name=f"isd-heads-{run.name}",
         title=f"ISDa of each head, {run.name}",
         subtitle="nats, darker is less consistent",
+        digits=2 if values.shape[1] <= 8 else None,
         alt=f"ISDa of each head: the most consistent is head {head} of layer {layer} with {values.min():.3f} nats, "
         f"the least has {values.max():.3f}.",
     )
@@ -82,7 +83,8 @@ def _summary(run: Evidence, one: Measured) -> str:
     low, high = chance["interval_95"]
     told = (
         f"{run.name}: with the objects of each picture mixed up, ISDa would be {chance['mean']:.4f} "
-        f"[{low:.4f}, {high:.4f}]; as low as measured in p = {chance['p']:.3g} of {chance['shuffles']:,} mixtures."
+        f"[{low:.4f}, {high:.4f}]; mixtures come out as low as what was measured with p = {chance['p']:.3g} "
+        f"({chance['shuffles']:,} of them)."
     )
     return paragraph(told, kind="note")
 

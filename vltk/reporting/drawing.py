@@ -6,7 +6,7 @@ import base64
 import html
 import io
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,10 +130,30 @@ class Canvas:
         steps = " ".join(f"{'L' if place else 'M'}{number(x)} {number(y)}" for place, (x, y) in enumerate(points))
         self.mark("path", kind, d=steps, stroke_width=width, stroke_linejoin="round")
 
-    def picture(self, address: str, x: float, y: float, width: float, height: float, *, fit: str = "none") -> None:
-        """Put a picture, given as a data address, into a rectangle, as SVG's ``preserveAspectRatio`` says."""
+    def picture(
+        self,
+        address: str,
+        x: float,
+        y: float,
+        width: float,
+        height: float,
+        *,
+        fit: str = "none",
+        kind: Literal["picture", "heat"] = "picture",
+    ) -> None:
+        """Put a picture into a rectangle.
+
+        Args:
+            address: the picture as a data address.
+            x: of its left edge.
+            y: of its upper edge.
+            width: of the rectangle.
+            height: likewise.
+            fit: SVG's ``preserveAspectRatio``.
+            kind: "heat" keeps the squares of a table sharp.
+        """
         size = {"x": x, "y": y, "width": width, "height": height}
-        self.mark("image", "picture", href=address, **size, preserveAspectRatio=fit)
+        self.mark("image", kind, href=address, **size, preserveAspectRatio=fit)
 
     def heading(self, title: str, subtitle: str = "") -> float:
         """Write what the figure is of into its top; return where the drawing can begin."""
@@ -169,18 +189,21 @@ def shortened(content: str, letters: int) -> str:
     return content if len(content) <= letters else content[: letters - 1].rstrip() + "…"
 
 
-def heat_address(values: NDArray[Any], *, largest: float | None = None, zoom: int = 6) -> str:
+def heat_address(
+    values: NDArray[Any], *, largest: float | None = None, zoom: int = 6, colour: tuple[int, int, int] = HEAT
+) -> str:
     """Return shares as a picture, one square a number, as a data address.
 
     Args:
         values: [M, N] from 0.
         largest: what is full colour; the largest value if None.
         zoom: pixels of a square.
+        colour: full colour as red, green and blue.
     """
     top = float(values.max()) if largest is None else largest
     share = np.clip(np.nan_to_num(values / top if top > 0 else values), 0, 1)
     pixels = np.empty((*values.shape, 4), np.uint8)
-    pixels[..., :3] = HEAT
+    pixels[..., :3] = colour
     pixels[..., 3] = np.round(255 * share)
     stream = io.BytesIO()
     Image.fromarray(pixels.repeat(zoom, axis=0).repeat(zoom, axis=1), "RGBA").save(stream, "PNG", optimize=True)

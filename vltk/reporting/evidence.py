@@ -147,10 +147,10 @@ def _measured(path: Path) -> Iterator[Measured]:
 
 def _kind(results: Mapping[str, Any]) -> Kind | None:
     """Tell what a receipt is of by what it holds."""
+    if results.get("task") == "probe":
+        return "probe"
     if "steps" in results:
         return "training"
-    if "probe" in results:
-        return "probe"
     if "checkpoints" in results and "weights" in results:
         return "curve"
     if "captions" in results and "weights" in results:

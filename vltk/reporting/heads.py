@@ -75,7 +75,7 @@ def maps_figure(pair: PairAttention, shapes: Sequence[Sequence[HeadShape]], *, n
         x, y = column * (side + gap), top + row * (side + 40) + 18
         canvas.text(x, y - 5, shortened(pattern, 20).capitalize(), size=11, bold=True)
         map_ = shares[layer, head]
-        canvas.picture(heat_address(np.sqrt(map_), largest=1.0, zoom=4), x, y, side, side)
+        canvas.picture(heat_address(np.sqrt(map_), largest=1.0, zoom=4), x, y, side, side, kind="heat")
         canvas.rectangle(x, y, side, side, kind="axis")
         cut = side * pair.length / map_.shape[-1]
         canvas.line(x + cut, y, x + cut, y + side, kind="l1")

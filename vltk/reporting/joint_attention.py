@@ -81,7 +81,8 @@ def _seen(section: Section, run: Evidence, one: Measured, split: Split, material
     patterns = patterns_figure(
         shapes, name=f"heads-{run.name}", title=f"Patterns of heads, {run.name}", count=len(pairs)
     )
-    maps = maps_figure(pairs[0], shapes, name=f"maps-{run.name}", title=f"Attention maps, {run.name}")
+    most = max(pairs, key=lambda pair: len(pair.picture))
+    maps = maps_figure(most, shapes, name=f"maps-{run.name}", title=f"Attention maps, {run.name}")
     section.parts.append(Figures(figures=[patterns, maps]))
 
 

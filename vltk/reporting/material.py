@@ -163,13 +163,11 @@ class Ground:
 def label_boxes(canvas: Canvas, ground: Ground, boxes: object, labels: list[str], *, most: int = 14) -> None:
     """Draw boxes with their labels, none over another; boxes without room for a label stay without."""
     taken: list[tuple[float, float, float, float]] = []
-    for row, box in enumerate(boxes):  # type: ignore[var-annotated,arg-type]
-        x, y, width, height = ground.place(box)
-        colour = row % 5
+    places = [ground.place(box) for box in boxes]  # type: ignore[attr-defined]
+    for row, (x, y, width, height) in enumerate(places):
         canvas.rectangle(x, y, width, height, kind="edge", stroke_width=3.5, stroke_opacity=0.8)
-        canvas.rectangle(x, y, width, height, kind=f"l{colour}", stroke_width=2)
-        if row >= most:
-            continue
+        canvas.rectangle(x, y, width, height, kind=f"l{row % 5}", stroke_width=2)
+    for row, (x, y, _, height) in enumerate(places[:most]):
         text = shortened(labels[row], 26)
         wide = text_width(text, 10) + 6
         left = min(max(x, ground.x), ground.x + ground.width - wide)

@@ -45,6 +45,7 @@ def _classes(value: dict[str, str]) -> str:
     rules = [
         f".ink{{fill:{value['ink']}}}.muted{{fill:{value['muted']}}}.paper{{fill:{value['paper']}}}",
         f".grid{{stroke:{value['grid']};fill:none}}.axis{{stroke:{value['muted']};fill:none}}",
+        ".heat{image-rendering:pixelated}",
         f".good{{fill:{value['good']}}}.edge{{stroke:{value['paper']};fill:none}}",
     ]
     for number, dash in enumerate(DASHES):

@@ -227,7 +227,7 @@ def matrices_figure(
 def _matrix(canvas: Canvas, values: NDArray[np.float64], x: float, y: float, side: float) -> None:
     count = len(values)
     cell = side / count
-    canvas.picture(heat_address(values, largest=1.0), x, y, side, side)
+    canvas.picture(heat_address(values, largest=1.0), x, y, side, side, kind="heat")
     canvas.rectangle(x, y, side, side, kind="grid")
     for row in range(count):
         canvas.text(x - 5, y + cell * (row + 0.5) + 4, str(row + 1), kind="muted", size=10, anchor="end")
@@ -292,6 +292,6 @@ def _maps(
         shares = shares / shares.sum(axis=1, keepdims=True)
         x = left + place * (side + gap)
         canvas.text(x, top - 4, shortened(f"{what}, {name}", 26), kind="muted", size=10)
-        canvas.picture(heat_address(np.sqrt(shares), largest=1.0), x, top, side, height)
+        canvas.picture(heat_address(np.sqrt(shares), largest=1.0), x, top, side, height, kind="heat")
         canvas.rectangle(x, top, side, height, kind="grid")
     return top + height + 8

@@ -22,7 +22,9 @@ from vltk.reporting.joint_attention import joint_attention
 from vltk.reporting.learning import learning
 from vltk.reporting.material import Material, find_pictures
 from vltk.reporting.page import Section, chip, render
+from vltk.reporting.picture_attention import picture_attention
 from vltk.reporting.pooling import pooling
+from vltk.reporting.probing import probes
 from vltk.reporting.recall import quality
 from vltk.reporting.relations import relations
 from vltk.reporting.retrievals import retrievals
@@ -135,8 +137,10 @@ def _parts(runs: Sequence[Evidence], material: Material) -> list[Callable[[], Se
         partial(differences, runs),
         partial(retrievals, runs, material),
         partial(joint_attention, runs, material),
+        partial(picture_attention, runs, material),
         partial(distances, runs),
         partial(relations, runs, material),
+        partial(probes, runs),
         partial(pooling, runs),
     ]
 

@@ -196,7 +196,7 @@ def _picture_query(
     y = top + 9
     for position, text in shown:
         mine = text in right
-        lines = textwrap.wrap(texts.get(matrix.text_ids[text], matrix.text_ids[text]), 40)[:2]
+        lines = textwrap.wrap(texts.get(matrix.text_ids[text], matrix.text_ids[text]), 36)[:2]
         canvas.text(side + 10, y, f"{'✓ ' if mine else ''}{position:,}", kind="f2" if mine else "muted", size=11)
         for line in lines:
             canvas.text(side + 44, y, line, size=11, bold=mine)
