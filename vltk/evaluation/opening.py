@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from vltk.config.training import ReadingConfig
 from vltk.errors import DataError, UsageError
@@ -146,7 +146,10 @@ def open_unmodelled(stores: Stores, *, task: str, options: TaskConfig) -> Opened
     split, inputs = stores.open({})
     smallest = {"hidden": 1, "heads": 1, "layers": 1, "intermediate": 1, "positions": 1, "region_dim": 1}
     model = UNITERConfig(**(smallest | {"vocabulary": 1} | options.model_sizes())).build()
-    return Opened(name=task, task=options.build(model, split), split=split, inputs=inputs)
+    # What is only measured has no vocabulary to learn: whatever people answered may be the right answer.
+    rare = {"min_answers": 1} if any(item.name == "min_answers" for item in fields(cast(Any, options))) else {}
+    task_options = replace(cast(Any, options), **rare)
+    return Opened(name=task, task=task_options.build(model, split), split=split, inputs=inputs)
 
 
 def _weights(run: Path, checkpoint: str, *, tuned: bool, task: str | None) -> Path:

@@ -64,6 +64,9 @@ class AnswerVocabulary:
         for example in examples_of(split):
             if isinstance(example.target, AnswersTarget):
                 counts[Counter(example.target.answers).most_common(1)[0][0]] += 1
+        if not counts:
+            problem = "has no answers that a vocabulary could be made of"
+            raise DataError(problem, where=split.name, remedy="prepare it with its annotations, or give --answers")
         answers = sorted((a for a, count in counts.items() if count >= least), key=lambda a: (-counts[a], a))
         if not answers:
             problem = f"no answer is the most frequent one of {least} questions"
