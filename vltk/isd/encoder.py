@@ -150,7 +150,9 @@ def _require_attention(path: Path) -> None:
     told = next((read_about(file) for file in files if file.suffix == ".safetensors" and file.is_file()), {})
     name = told.get("model", JOINT[0])
     if name not in JOINT:
-        problem = f"is a {name}, in which words and regions do not attend to each other"
+        apart = "in which words and regions do not attend to each other"
+        why = "whose attention is not shown" if name == "ssrp" else apart
+        problem = f"is a {name}, {why}"
         raise UsageError(problem, where=path, remedy=f"give one of {', '.join((*JOINT, *KINDS))}")
 
 

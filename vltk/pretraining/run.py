@@ -194,7 +194,7 @@ def _label_counts(sources: Sequence[PairSource], architecture: Any) -> dict[str,
     """Return how many classes and attributes the detector knows, where the stores and the model name them."""
     counts = {}
     for size, labels in (("region_classes", "labels"), ("attribute_classes", "attribute_labels")):
-        known = [source.features.metadata.extra.get(labels) for source in sources]
+        known: list[Any] = [source.features.metadata.extra.get(labels) for source in sources]
         if hasattr(architecture, "attribute_classes") and all(isinstance(one, list) and one for one in known):
             counts[size] = max(len(one) for one in known)
     return counts
