@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from tests.models.test_vse import BIGRU, batch, build
+from vltk.errors import UsageError
+from vltk.models._dual_checkpoints import write_own
 from vltk.models._pooling import AttentionPooling
+from vltk.models._vse_checkpoints import describe, read_vse, save_vse
 from vltk.models.vse import VSEConfig
 
 VIDEO = replace(BIGRU, image="frame", input_dropout=0.2)
@@ -69,3 +73,13 @@ def test_every_weight_has_a_published_name(pooling: str) -> None:
     again.load_published(model.published_state(), where="itself")
     for name, weight in model.state_dict().items():
         assert torch.equal(weight, again.state_dict()[name]), name
+
+
+def test_a_model_of_videos_is_written_in_vltks_layout_alone(tmp_path: Path) -> None:
+    model = build(VIDEO)
+    write_own(tmp_path / "video.safetensors", model.state_dict(), describe(model))
+    found = read_vse(tmp_path / "video.safetensors")
+    assert found.model.config == VIDEO
+    with pytest.raises(UsageError, match="is a model of videos, for which the authors published no layout"):
+        save_vse(found, tmp_path / "video.pth")
+    assert not (tmp_path / "video.pth").exists()

@@ -143,11 +143,15 @@ def save_vse(found: DualCheckpoint[VSE], path: Path) -> str:
 
     Raises:
         VltkError: it cannot be written; nothing is left behind.
+        UsageError: the authors' layout for a model of videos, which they never published.
     """
     model = found.model
     if path.suffix == ".safetensors":
         write_own(path, model.state_dict(), describe(model, options=plain_options(found.options)))
         return "vltk"
+    if model.config.image == "frame":
+        problem = "is a model of videos, for which the authors published no layout"
+        raise UsageError(problem, where=found.file.path, remedy="write a .safetensors")
     official = model.published_state()
     if model.config.image == "region":
         official |= _unused_norm(model.config.hidden)
