@@ -27,7 +27,7 @@ LEVELS = [
     {"trainer", "evaluator", "rerank"},
     {"training_run"},
     {"pretraining", "finetuning", "isd"},
-    {"evaluation"},
+    {"evaluation", "probing"},
     {"reporting"},
     {"commands"},
     {"cli"},
