@@ -43,7 +43,7 @@ class CaptionBranch(nn.Module):
         self.word = nn.Embedding(vocabulary, word_dim)
         self.attend = nn.Linear(2 * width, width)
         self.energy = nn.Linear(width, 1, bias=False)
-        self.decoder = nn.GRU(word_dim + width, width, batch_first=True)
+        self.decoder = nn.GRUCell(word_dim + width, width)
         self.out = nn.Linear(width, vocabulary)
         self.dropout = nn.Dropout(dropout)
         for layer in (self.project, self.attend, self.out):
@@ -63,13 +63,14 @@ class CaptionBranch(nn.Module):
         asked = F.linear(memory, self.attend.weight[:, memory.shape[-1] :]).unsqueeze(1)
         energies = self.energy(torch.tanh(keys + asked)).squeeze(-1)
         weights = energies.masked_fill(~mask, -torch.inf).softmax(dim=1)
-        return (weights.unsqueeze(1) @ states).squeeze(1)
+        attended: Tensor = (weights.unsqueeze(1) @ states).squeeze(1)
+        return attended
 
     def step(self, word: Tensor, context: Tensor, memory: Tensor) -> Tensor:
         """Return the next [B, W] memory, given the words' [B, 3 W] part of the gates."""
         decoder = self.decoder
-        fed = word + F.linear(self.dropout(context), decoder.weight_ih_l0[:, self.word.embedding_dim :])
-        own = F.linear(memory, decoder.weight_hh_l0, decoder.bias_hh_l0)
+        fed = word + F.linear(self.dropout(context), decoder.weight_ih[:, self.word.embedding_dim :])
+        own = F.linear(memory, decoder.weight_hh, decoder.bias_hh)
         size = memory.shape[-1]
         reset, update = (fed[:, : 2 * size] + own[:, : 2 * size]).sigmoid().chunk(2, dim=1)
         new = torch.tanh(fed[:, 2 * size :] + reset * own[:, 2 * size :])
@@ -78,7 +79,7 @@ class CaptionBranch(nn.Module):
     def gates(self, words: Tensor) -> Tensor:
         """Return the [..., 3 W] part of the decoder's gates that words bring."""
         vectors = self.dropout(self.word(words))
-        return F.linear(vectors, self.decoder.weight_ih_l0[:, : self.word.embedding_dim], self.decoder.bias_ih_l0)
+        return F.linear(vectors, self.decoder.weight_ih[:, : self.word.embedding_dim], self.decoder.bias_ih)
 
     def decode(self, regions: Tensor, mask: Tensor, words: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Run the decoder over the right words, each caption as long as it has any.

@@ -151,7 +151,7 @@ class VSRN(PublishedLayout):
         (r"captions\.word\.(\w+)", r"caption_model.decoder.embedding.\1"),
         (r"captions\.attend\.(\w+)", r"caption_model.decoder.attention.linear1.\1"),
         (r"captions\.energy\.(\w+)", r"caption_model.decoder.attention.linear2.\1"),
-        (r"captions\.decoder\.(\w+)", r"caption_model.decoder.rnn.\1"),
+        (r"captions\.decoder\.(\w+)", r"caption_model.decoder.rnn.\1_l0"),
         (r"captions\.out\.(\w+)", r"caption_model.decoder.out.\1"),
     )
 
