@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from vltk.reporting.evidence import Evidence
-from vltk.reporting.page import Section, chip, definitions, folded, missing
+from vltk.reporting.page import Section, chip, definitions, folded, missing, paragraph
 
 
 def cards(runs: Sequence[Evidence]) -> Section:
@@ -22,14 +22,14 @@ def _card(run: Evidence) -> str:
     parts = [definitions(facts)]
     settings = [(name, _told(value)) for name, value in flat(run.asked)]
     if settings:
-        parts.append(folded("All settings", definitions(settings)))
+        parts.append(folded("All settings", definitions(settings), paper=False))
     proof = list(_provenance(run))
     if proof:
         parts.append(folded("Provenance", definitions(proof)))
     if not run.trained and not run.measured:
         parts.append(missing("This run has not begun to train", "vltk finetune --out RUN"))
     elif run.trained and not run.results:
-        parts.append(missing("This run has not ended; what is shown is what it has written so far", "the same command"))
+        parts.append(paragraph("This run has not ended; the same command goes on.", kind="missing"))
     return f'<article class="card"><h3>{chip(run.colour)}{html.escape(run.name)}</h3>{"".join(parts)}</article>'
 
 

@@ -32,7 +32,7 @@ def differences(runs: Sequence[Evidence]) -> Section:
                 _compared(section, (first, one), others, kind)
     if not section.parts:
         command = "vltk eval RUN --examples STORE --features STORE"
-        section.parts.append(missing("The runs were not measured on one split; the same split for each", command))
+        section.parts.append(missing("The runs were not measured on one split and protocol", command))
     return section
 
 

@@ -33,10 +33,10 @@ def distances(runs: Sequence[Evidence]) -> Section:
         section.parts.extend(paragraph(text, kind="note") for pair in curves for text in _correlations(*pair))
     command = "vltk isd RUN --examples STORE --features BOXES"
     if not measured:
-        section.parts.append(missing("ISD was not measured", f"{command} --out RUN/isd"))
+        section.parts.append(missing("Relation consistency was not measured", f"{command} --out RUN/isd"))
     if not curves:
         section.parts.append(
-            missing("The curve of ISD over training was not measured", f"{command} --curve --out RUN/curve")
+            missing("ISDa over the checkpoints of a run was not measured", f"{command} --curve --out RUN/curve")
         )
     return section
 

@@ -57,7 +57,7 @@ def _split(section: Section, run: Evidence, measured: Sequence[Measured], materi
     if split is None:
         command = "vltk report ... --examples STORE --features STORE"
         section.parts.append(
-            missing(f"The stores of {run.name}'s evaluation are not where they were; attention", command)
+            missing(f"{run.name} shows no attention: the stores of its evaluation are not where they were", command)
         )
     return split
 

@@ -26,6 +26,7 @@ figure svg{{width:100%;height:auto;display:block;overflow:visible}}
 svg text{{font-family:{FONT}}}.wide{{max-width:none}}
 .scroll{{overflow-x:auto;margin:.8rem 0}}table{{border-collapse:collapse;font-size:.875rem}}
 th,td{{text-align:left;padding:.25rem .9rem .25rem 0;border-bottom:1px solid var(--grid);vertical-align:top}}
+.scroll td,.scroll th{{white-space:nowrap}}
 th{{font-weight:600;color:var(--muted)}}.num{{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}}
 .cards{{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,320px),1fr));gap:1.2rem}}
 .card{{background:var(--panel);border-radius:8px;padding:.9rem 1.1rem;break-inside:avoid;min-width:0}}
@@ -35,9 +36,10 @@ dt{{color:var(--muted)}}dd{{margin:0;overflow-wrap:anywhere}}
 details{{margin:.5rem 0;font-size:.875rem}}summary{{cursor:pointer;color:var(--c0)}}
 .chip{{display:inline-block;width:.75em;height:.75em;border-radius:50%;margin-right:.4em}}
 .trees{{background:#fff;border-radius:8px;padding:.6rem;overflow-x:auto}}
-@media print{{body{{max-width:none;padding:0;font-size:10.5pt}}nav,summary{{display:none}}h2{{break-after:avoid}}
+@media print{{body{{max-width:none;padding:0;font-size:10.5pt}}nav,summary,.screen{{display:none}}
+h2,h3{{break-after:avoid}}.card{{border:1px solid var(--grid);break-inside:auto}}.scroll{{overflow:visible}}
 .figures{{grid-template-columns:repeat(2,1fr)}}details::details-content{{content-visibility:visible;display:block}}
-a{{color:inherit;text-decoration:none}}.scroll{{overflow:visible}}.card{{border:1px solid var(--grid)}}}}
+a{{color:inherit;text-decoration:none}}.scroll td,.scroll th{{white-space:normal}}}}
 """
 
 
@@ -132,7 +134,7 @@ def paragraph(text: str, *, kind: str = "") -> str:
 
 def missing(what: str, command: str) -> str:
     """Return the line that says how to make what a run does not have."""
-    return paragraph(f"{what}: `{command}` makes it.", kind="missing")
+    return paragraph(f"{what}. To have it: `{command}`", kind="missing")
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, numeric: Sequence[int] = ()) -> str:
@@ -158,9 +160,10 @@ def definitions(pairs: Iterable[tuple[str, str]]) -> str:
     return f"<dl>{items}</dl>\n"
 
 
-def folded(summary: str, content: str) -> str:
-    """Return what is shown when somebody asks for it, and on paper."""
-    return f"<details><summary>{html.escape(summary)}</summary>{content}</details>\n"
+def folded(summary: str, content: str, *, paper: bool = True) -> str:
+    """Return what is shown when somebody asks for it, and on paper unless ``paper`` says not."""
+    kind = "" if paper else ' class="screen"'
+    return f"<details{kind}><summary>{html.escape(summary)}</summary>{content}</details>\n"
 
 
 def chip(colour: int) -> str:

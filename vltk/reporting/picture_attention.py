@@ -37,7 +37,8 @@ def picture_attention(runs: Sequence[Evidence], material: Material) -> Section:
             split = material.split(run, measured[0]) if measured else None
             if split is None:
                 command = f"vltk eval {run.path} --examples STORE --features STORE"
-                section.parts.append(missing(f"{run.name} has no evaluation whose stores are there; its maps", command))
+                lacks = f"{run.name} has no attention maps: no evaluation whose stores are there"
+                section.parts.append(missing(lacks, command))
                 continue
             _maps(section, run, measured[0], split, material)
         except VltkError as error:

@@ -26,8 +26,6 @@ from vltk.reporting.page import Figures, Section, missing, paragraph
 from vltk.stores.examples import ExampleStore
 from vltk.stores.features import FeatureStore
 
-_MOST_OBJECTS = 6
-
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
@@ -72,7 +70,7 @@ def relations(runs: Sequence[Evidence], material: Material) -> Section:
     if stores is None:
         command = f"vltk isd {view.measured.config.get('run', 'RUN')} --examples STORE --features BOXES"
         section.parts.append(
-            missing("The stores of the measurement are not where they were; the view of relations", command)
+            missing("Relations are not shown: the stores of the measurement are not where they were", command)
         )
         return section
     try:
@@ -169,9 +167,7 @@ def _example(
     figures = [
         _objects_figure(pair, objects, phrases, address, name=f"relations-picture-{place + 1}"),
         matrices_figure(panels, phrases, name=f"relations-{place + 1}"),
-        _maps_figure(
-            [(side.name, one) for side, one in found], objects, phrases, layer, name=f"relations-maps-{place + 1}"
-        ),
+        maps_figure([(side.name, one) for side, one in found], objects, layer, name=f"relations-maps-{place + 1}"),
     ]
     section.parts.append(Figures(figures=figures))
 
@@ -252,30 +248,39 @@ def _objects_figure(
     return Figure(name=name, title="The objects", alt=alt, body=canvas.body, width=WIDTH, height=26 + ground.height)
 
 
-def _maps_figure(
-    found: Sequence[tuple[str, PairAttention]], objects: Objects, phrases: Sequence[str], layer: int, *, name: str
-) -> Figure:
+def maps_figure(found: Sequence[tuple[str, PairAttention]], objects: Objects, layer: int, *, name: str) -> Figure:
     """Draw the self-attention of all words and of all regions, before and after, side by side."""
     canvas = Canvas()
     title = f"Self-attention in layer {layer}"
     y = canvas.heading(title, "the mean over heads; rows attend to columns")
     for what in ("words", "regions"):
-        y = _maps(canvas, found, _labels(found[0][1], objects, what), layer, what, y + 14)
+        y = _maps(canvas, found, *_rows(found[0][1], objects, what), layer, what, y + 14)
     first = found[0][1]
     names = " beside ".join(label for label, _ in found)
     alt = f"{title} of {len(first.words)} words and {len(first.picture)} regions: {names}."
-    return Figure(name=name, title=title, alt=alt, body=canvas.body, width=WIDTH, height=y)
+    caption = "Each row sums to 1 over its own side; shades grow with the root of a share."
+    return Figure(name=name, title=title, alt=alt, body=canvas.body, width=WIDTH, height=y, caption=caption)
 
 
-def _labels(pair: PairAttention, objects: Objects, what: str) -> list[str]:
+def _rows(pair: PairAttention, objects: Objects, what: str) -> tuple[list[int], list[str]]:
+    """Return the places that a map shows and their names: words as they stand, regions of objects first."""
     if what == "words":
-        return [pair.words[word] for word in pair.example.tokens[0].words]
-    owners = {row: str(place + 1) for place, many in enumerate(objects.regions) for row in many}
-    return [f"object {owners[row]}" if row in owners else f"region {row + 1}" for row in range(len(pair.picture))]
+        pieces = list(range(1, pair.length - 1))
+        return pieces, [pair.words[word] for word in pair.example.tokens[0].words]
+    owners = {row: place + 1 for place, many in enumerate(objects.regions) for row in many}
+    order = sorted(range(len(pair.picture)), key=lambda row: (owners.get(row, len(owners) + 1), row))
+    names = [f"object {owners[row]}" if row in owners else f"region {row + 1}" for row in order]
+    return [pair.length + row for row in order], names
 
 
 def _maps(
-    canvas: Canvas, found: Sequence[tuple[str, PairAttention]], labels: Sequence[str], layer: int, what: str, top: float
+    canvas: Canvas,
+    found: Sequence[tuple[str, PairAttention]],
+    places: Sequence[int],
+    labels: Sequence[str],
+    layer: int,
+    what: str,
+    top: float,
 ) -> float:
     """Draw the maps of one side of all models; return where they end."""
     size = max(6.0, min(10.0, 130 / len(labels)))
@@ -287,8 +292,7 @@ def _maps(
         y = top + height * (place + 0.5) / len(labels) + size / 3
         canvas.text(left - 4, y, shortened(label, 14), size=size, anchor="end")
     for place, (name, pair) in enumerate(found):
-        inner = slice(1, pair.length - 1) if what == "words" else slice(pair.length, None)
-        shares = pair.probabilities()[layer].mean(axis=0)[inner, inner]
+        shares = pair.probabilities()[layer].mean(axis=0)[np.ix_(places, places)]
         shares = shares / shares.sum(axis=1, keepdims=True)
         x = left + place * (side + gap)
         canvas.text(x, top - 4, shortened(f"{what}, {name}", 26), kind="muted", size=10)

@@ -113,9 +113,7 @@ def retrievals(runs: Sequence[Evidence], material: Material) -> Section:
                 pictures = pictures and any(name in material.pictures for name in ranking.matrix.image_ids)
                 _shown(section, run, one, ranking, material)
     if section.parts and not pictures:
-        section.parts.insert(
-            0, missing("Pictures stand as their ids; the page with pictures", "vltk report ... --pictures DIR")
-        )
+        section.parts.insert(0, missing("Pictures stand as their ids", "vltk report ... --pictures DIR"))
     return section
 
 
@@ -123,9 +121,8 @@ def _shown(section: Section, run: Evidence, one: Measured, ranking: Ranking, mat
     texts = _texts(one, material)
     section.parts.append(f"<h3>{run_heading(run, one)}</h3>\n")
     if texts is None:
-        section.parts.append(
-            missing("Captions stand as their ids; the page with captions", "vltk report ... --examples STORE")
-        )
+        lacks = "Captions stand as their ids: the example store is not where it was"
+        section.parts.append(missing(lacks, "vltk report ... --examples STORE"))
     for way in ("t2i", "i2t"):
         best, worst = ranking.extremes(way, material.count)
         figures = []
@@ -196,7 +193,7 @@ def _picture_query(
     y = top + 9
     for position, text in shown:
         mine = text in right
-        lines = textwrap.wrap(texts.get(matrix.text_ids[text], matrix.text_ids[text]), 36)[:2]
+        lines = textwrap.wrap(texts.get(matrix.text_ids[text], matrix.text_ids[text]), 35)[:2]
         canvas.text(side + 10, y, f"{'✓ ' if mine else ''}{position:,}", kind="f2" if mine else "muted", size=11)
         for line in lines:
             canvas.text(side + 44, y, line, size=11, bold=mine)
