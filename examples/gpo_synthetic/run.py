@@ -1,7 +1,7 @@
 """Can GPO learn a given pooling? Table 6 of the supplement of VSE-infinity, trained anew beside the paper's figures.
 
     python examples/gpo_synthetic/run.py                     # the published design, 500 steps a pattern
-    python examples/gpo_synthetic/run.py --design all --steps 2000 --out table.md --plot table.svg
+    python examples/gpo_synthetic/run.py --design all --steps 2000 --keep cells.json --out table.md --plot table.svg
 
 Sets of random vectors are pooled with known coefficients (a pattern), and a pooling is trained to give the same
 vectors. Then its coefficients are compared with the true ones, for sizes that it has seen (20 to 100) and for smaller
@@ -11,6 +11,7 @@ vectors. Then its coefficients are compared with the true ones, for sizes that i
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -122,6 +123,20 @@ def measure(design: str, pattern: str, *, steps: int, seed: int) -> tuple[Errors
     return Errors(*(error(coefficients, pattern, sizes) for sizes in (SEEN, SMALLER, LARGER))), seconds
 
 
+def kept_cell(path: Path | None, design: str, pattern: str, *, steps: int, seed: int) -> tuple[Errors, float]:
+    """Return a cell of the table from a file of finished cells, or train it and add it there."""
+    cells = json.loads(path.read_text("utf-8")) if path is not None and path.is_file() else {}
+    name = f"{design}, {pattern}, {steps} steps, seed {seed}"
+    if name not in cells:
+        errors, seconds = measure(design, pattern, steps=steps, seed=seed)
+        if path is None:
+            return errors, seconds
+        cells = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        cells[name] = [*errors, seconds]
+        path.write_text(json.dumps(cells, indent=1) + "\n", "utf-8")
+    return Errors(*cells[name][:3]), cells[name][3]
+
+
 def shown(value: float) -> str:
     return "0" if value < 0.0005 else f"{value:.3f}".removeprefix("0")
 
@@ -172,6 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[tuple[str, str], tuple[
     parser.add_argument("--pattern", action="append", choices=list(PATTERNS), help="all where left out; repeatable")
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, help="file of finished cells, which are not trained again")
     parser.add_argument("--out", type=Path, help="write the table as Markdown")
     parser.add_argument("--plot", type=Path, help="write a picture of it as SVG")
     chosen: Any = parser.parse_args(arguments)
@@ -180,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[tuple[str, str], tuple[
     results = {}
     for design in designs:
         for pattern in chosen.pattern or PATTERNS:
-            results[design, pattern] = measure(design, pattern, steps=chosen.steps, seed=chosen.seed)
+            results[design, pattern] = kept_cell(chosen.keep, design, pattern, steps=chosen.steps, seed=chosen.seed)
             errors, seconds = results[design, pattern]
             shown_errors = "  ".join(f"{name} {value:.4f}" for name, value in errors._asdict().items())
             print(f"{design:<16} {pattern:<6} {shown_errors}  ({seconds:.0f} s)", flush=True)

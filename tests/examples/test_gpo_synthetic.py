@@ -55,6 +55,15 @@ def test_the_table_stands_beside_the_papers(example: Any, tmp_path: Path, capsys
     assert "Cos/Sin + MLP  " in capsys.readouterr().out
 
 
+def test_cells_that_are_kept_are_not_trained_again(example: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    given = ["--design", "Index + Interp.", "--pattern", "L", "--steps", "2", "--keep", str(tmp_path / "cells.json")]
+    first = example.main(given)
+    monkeypatch.setattr(example, "train", None)
+    assert example.main(given) == first
+    with pytest.raises(TypeError, match="not callable"):
+        example.main([*given, "--seed", "1"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("pattern", "most"), [("A", 0.005), ("M-1", 0.003), ("M-10", 0.02), ("T-50%", 0.015), ("L", 0.006)]
