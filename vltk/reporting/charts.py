@@ -14,6 +14,7 @@ from vltk.reporting.drawing import WIDTH, Canvas, Figure, heat_address, shortene
 _HEIGHT = 236
 _LABEL = 11
 _NAMES = 16
+_ROW = 26
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +207,7 @@ def interval_chart(
     if bounds is not None:
         scale = [tick for tick in scale if bounds[0] <= tick <= bounds[1]]
         scale = scale if len(scale) > 1 else [*bounds]
-    left = 10 + max(text_width(shortened(label, 22)) for label, _ in rows)
+    left = 10 + max(text_width(shortened(label, _ROW)) for label, _ in rows)
     right = 8 + max(text_width(mark.text, _LABEL) for mark in shown)
     x = _Axis(low=scale[0], high=scale[-1], start=left, end=WIDTH - right)
     heights = [12 + 14 * len(marks) for _, marks in rows]
@@ -218,7 +219,7 @@ def interval_chart(
         canvas.line(x(reference), top, x(reference), base, kind="axis")
     y = top
     for (label, marks), height in zip(rows, heights, strict=True):
-        canvas.text(0, y + height / 2 + 4, shortened(label, 22))
+        canvas.text(0, y + height / 2 + 4, shortened(label, _ROW))
         for place, mark in enumerate(marks):
             _mark(canvas, mark, x, y + 13 + 14 * place)
         y += height

@@ -32,7 +32,7 @@ def shapes_of(pairs: Sequence[PairAttention]) -> list[list[HeadShape]]:
 def patterns_figure(shapes: Sequence[Sequence[HeadShape]], *, name: str, title: str, count: int) -> Figure:
     """Draw a square for each head with the letter and colour of its pattern."""
     canvas = Canvas()
-    top = canvas.heading(title, f"mean over {count} pairs of text and picture") + 12
+    top = canvas.heading(title, f"mean over {count} pair{'s' if count > 1 else ''} of text and picture") + 12
     heads = max(map(len, shapes))
     left = 54.0
     cell = min(40.0, (WIDTH - left) / heads)

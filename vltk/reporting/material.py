@@ -161,24 +161,29 @@ class Ground:
 
 
 def label_boxes(canvas: Canvas, ground: Ground, boxes: object, labels: list[str], *, most: int = 14) -> None:
-    """Draw boxes with their labels, none over another; boxes without room for a label stay without."""
-    taken: list[tuple[float, float, float, float]] = []
+    """Draw boxes with their labels, none over another; boxes without room for a label are thin."""
     places = [ground.place(box) for box in boxes]  # type: ignore[attr-defined]
-    for row, (x, y, width, height) in enumerate(places):
-        canvas.rectangle(x, y, width, height, kind="edge", stroke_width=3.5, stroke_opacity=0.8)
-        canvas.rectangle(x, y, width, height, kind=f"l{row % 5}", stroke_width=2)
+    spots: dict[int, tuple[float, float, float, float]] = {}
     for row, (x, y, _, height) in enumerate(places[:most]):
-        text = shortened(labels[row], 26)
-        wide = text_width(text, 10) + 6
+        wide = text_width(shortened(labels[row], 26), 10) + 6
         left = min(max(x, ground.x), ground.x + ground.width - wide)
-        for top in (y - 14, y + height + 1, y + 1):
-            spot = (left, top, wide, 13.0)
-            inside = ground.y <= top and top + 13 <= ground.y + ground.height
-            if inside and not any(_overlap(spot, other) for other in taken):
-                taken.append(spot)
-                canvas.rectangle(left, top, wide, 13, kind="paper", fill_opacity=0.88, rx=2)
-                canvas.text(left + 3, top + 10, text, size=10)
-                break
+        free = (
+            (left, top, wide, 13.0)
+            for top in (y - 14, y + height + 1, y + 1)
+            if ground.y <= top and top + 13 <= ground.y + ground.height
+        )
+        spot = next((one for one in free if not any(_overlap(one, other) for other in spots.values())), None)
+        if spot is not None:
+            spots[row] = spot
+    for row in sorted(range(len(places)), key=lambda row: row in spots):
+        x, y, width, height = places[row]
+        if row in spots:
+            canvas.rectangle(x, y, width, height, kind="edge", stroke_width=3.5, stroke_opacity=0.8)
+        more = {"stroke_width": 2} if row in spots else {"stroke_width": 0.8, "stroke_opacity": 0.6}
+        canvas.rectangle(x, y, width, height, kind=f"l{row % 5}", **more)
+    for row, (left, top, wide, height) in spots.items():
+        canvas.rectangle(left, top, wide, height, kind="paper", fill_opacity=0.88, rx=2)
+        canvas.text(left + 3, top + 10, shortened(labels[row], 26), size=10)
 
 
 def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:

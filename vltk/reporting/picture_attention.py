@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vltk.config import listing
 from vltk.errors import VltkError
 from vltk.finetuning import open_run
 from vltk.metrics.attention_map import attention_map, rank_weights
@@ -30,7 +32,7 @@ def picture_attention(runs: Sequence[Evidence], material: Material) -> Section:
     """Return the maps of every run of a model that compares a picture's embedding with its regions (VSRN)."""
     section = Section(key="maps", title="Attention of pictures")
     for run in runs:
-        if not run.trained or run.asked.get("model") in (None, "uniter", "vse"):
+        if not run.trained or not _correlates(str(run.asked.get("model"))):
             continue
         measured = run.of("evaluation")[-1:]
         try:
@@ -46,11 +48,17 @@ def picture_attention(runs: Sequence[Evidence], material: Material) -> Section:
     return section
 
 
+def _correlates(model: str) -> bool:
+    """Say whether a model compares a picture's embedding with its regions."""
+    if model not in listing("vltk.models"):
+        return False
+    module = importlib.import_module(f"vltk.models.{model}")
+    return any(hasattr(one, "region_correlations") for one in vars(module).values())
+
+
 def _maps(section: Section, run: Evidence, one: Measured, split: Split, material: Material) -> None:
     task: Any = open_run(run.path, split).task
     model = getattr(task, "scorer", None)
-    if not hasattr(model, "region_correlations"):
-        return
     ids = _chosen(one, split, material.count)
     batch = task.image_batch(split, ids)
     with torch.inference_mode():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
+from vltk.config import listing
 from vltk.errors import VltkError
 from vltk.models._dual_checkpoints import load_dual
 from vltk.models._pooling import GeneralizedPooling
@@ -23,7 +25,7 @@ def pooling(runs: Sequence[Evidence]) -> Section:
     """Return the coefficients of every run of a dual encoder that pools with them; nothing for other runs."""
     section = Section(key="pooling", title="Pooling coefficients (GPO)")
     for run in runs:
-        if not run.trained or run.asked.get("model") in (None, "uniter"):
+        if not run.trained or not _pools(str(run.asked.get("model"))):
             continue
         try:
             model = load_dual(run.path).model
@@ -37,6 +39,14 @@ def pooling(runs: Sequence[Evidence]) -> Section:
             told = f"{run.name} pools without coefficients of its own: `--image-pooling gpo` learns them."
             section.parts.append(paragraph(told, kind="missing"))
     return section
+
+
+def _pools(model: str) -> bool:
+    """Say whether a model is one that chooses how a set becomes a vector."""
+    if model not in listing("vltk.models"):
+        return False
+    config = getattr(importlib.import_module(f"vltk.models.{model}"), "Config", None)
+    return hasattr(config, "image_pooling")
 
 
 def coefficients(model: Any, side: str) -> dict[int, list[float]] | None:

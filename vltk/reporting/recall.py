@@ -13,6 +13,8 @@ from vltk.reporting.evidence import Evidence, Measured
 from vltk.reporting.page import Figures, Section, definitions, folded, missing, paragraph, table
 
 WAYS = {"t2i": "text to image", "i2t": "image to text"}
+_BLIND = " (blind)"
+_MOST = 14
 Pair = tuple[Evidence, Measured]
 
 
@@ -72,12 +74,14 @@ def _recalls(group: Sequence[Pair]) -> list[Figure]:
 def _others(group: Sequence[Pair]) -> list[Figure]:
     """Return a figure of everything that is a share and no recall."""
     recalls = {f"{way}_r{k}" for way in DIRECTIONS for k in RECALLS} | {"rsum"}
-    names = dict.fromkeys(
+    shares = dict.fromkeys(
         name
         for _, one in group
         for name, row in one.metrics().items()
         if row.get("unit") in ("fraction", "percent") and name not in recalls and " as " not in name
     )
+    # Of predictions without sight the overall figure is enough.
+    names = [name for name in shares if not name.endswith(_BLIND) or name.count(" ") == 1][:_MOST]
     if not names:
         return []
     rows = [(name, _marks(group, name)) for name in names]
@@ -118,7 +122,8 @@ def _table(group: Sequence[Pair]) -> str:
     note = ""
     if any(one.config.get("limit") for _, one in group):
         note = paragraph("Measured on a part of the split only (--limit).", kind="note")
-    return table(headings, rows, numeric=range(1, len(headings))) + note
+    drawn = table(headings, rows, numeric=range(1, len(headings)))
+    return (drawn if len(rows) <= _MOST else folded(f"All {len(rows)} figures", drawn)) + note
 
 
 def figure_text(row: Mapping[str, Any]) -> str:

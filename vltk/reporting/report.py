@@ -11,6 +11,7 @@ from pathlib import Path
 
 import vltk
 from vltk.errors import DataError, UsageError
+from vltk.reporting.answers import answers
 from vltk.reporting.card import cards
 from vltk.reporting.differences import differences
 from vltk.reporting.distances import distances
@@ -136,6 +137,7 @@ def _parts(runs: Sequence[Evidence], material: Material) -> list[Callable[[], Se
         partial(quality, runs),
         partial(differences, runs),
         partial(retrievals, runs, material),
+        partial(answers, runs, material),
         partial(joint_attention, runs, material),
         partial(picture_attention, runs, material),
         partial(distances, runs),

@@ -1,0 +1,130 @@
+"""What a model answered: questions, statements and expressions that it got right and wrong, with their pictures."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from vltk.errors import VltkError
+from vltk.reporting.drawing import WIDTH, Canvas, Figure, shortened
+from vltk.reporting.evidence import Evidence, Measured
+from vltk.reporting.material import SMALL, Material, escaped, sentence
+from vltk.reporting.page import Figures, Section, missing, paragraph
+from vltk.run_folder.outcomes import OUTCOMES, read_outcomes
+from vltk.run_folder.predictions import PREDICTIONS, read_predictions
+from vltk.stores.examples import ExampleStore
+from vltk.types import AnswersTarget, BoxTarget, ChoiceTarget, Example, LabelTarget, Prediction, ScoredTarget, Target
+
+_SIDE = 120.0
+_LETTERS = 36
+
+
+def answers(runs: Sequence[Evidence], material: Material) -> Section:
+    """Return examples that each run answered right and wrong; nothing for evaluations of retrieval."""
+    section = Section(key="answers", title="Right and wrong answers")
+    for run in runs:
+        for one in run.of("evaluation"):
+            if not ((one.path / PREDICTIONS).is_file() and (one.path / OUTCOMES).is_file()):
+                continue
+            try:
+                _shown(section, run, one, material)
+            except VltkError as error:
+                section.parts.append(paragraph(f"{run.name} shows no answers: {error}.", kind="missing"))
+    return section
+
+
+def _shown(section: Section, run: Evidence, one: Measured, material: Material) -> None:
+    stores = material.stores(one)
+    section.parts.append(f"<h3>{escaped(f'{run.name}, {one.path.name}')}</h3>\n")
+    if stores is None:
+        lacks = f"The answers of {run.name} are not shown: the example store is not where it was"
+        section.parts.append(missing(lacks, "vltk report ... --examples STORE"))
+        return
+    predictions = read_predictions(one.path / PREDICTIONS)
+    series = next(iter(read_outcomes(one.path).series.values()))
+    counted = dict(zip(series.ids, series.values.tolist(), strict=True))
+    opened = [ExampleStore.open(path) for path in stores[0]]
+    figures = []
+    for what, names in zip(("right", "wrong"), extremes(counted, material.count), strict=True):
+        for place, name in enumerate(names, 1):
+            store = next((store for store in opened if name in store), None)
+            if store is not None and name in predictions:
+                figure = f"answer-{run.name}-{what}-{place}"
+                figures.append(answer_figure(store.get(name), predictions[name], counted[name], material, name=figure))
+    section.parts.append(Figures(figures=figures))
+
+
+def extremes(counted: dict[str, float], count: int) -> tuple[list[str], list[str]]:
+    """Return examples that counted most and least, spread over the split.
+
+    Example:
+        >>> extremes({"a": 1.0, "b": 0.0, "c": 1.0, "d": 0.3}, 1)
+        (['a'], ['b'])
+    """
+    most, least = max(counted.values()), min(counted.values())
+    found = []
+    for value in (most, least):
+        names = [name for name, one in counted.items() if one == value]
+        places = np.linspace(0, len(names) - 1, min(count, len(names))).round().astype(int).tolist()
+        found.append([names[place] for place in places])
+    return found[0], [] if most == least else found[1]
+
+
+def gold(target: Target | None) -> str:
+    """Return what an annotation says is right, for people.
+
+    Example:
+        >>> gold(AnswersTarget(answers=("red", "red", "pink")))
+        'red (2 of 3), pink (1 of 3)'
+    """
+    if isinstance(target, AnswersTarget):
+        told = Counter(target.answers).most_common(3)
+        several = len(target.answers) > 1
+        return ", ".join(f"{one} ({n} of {len(target.answers)})" if several else one for one, n in told)
+    if isinstance(target, LabelTarget):
+        return target.label
+    if isinstance(target, ScoredTarget):
+        pairs = sorted(zip(target.labels, target.scores, strict=True), key=lambda pair: -pair[1])
+        return ", ".join(f"{label} ({score:.1f})" for label, score in pairs[:3])
+    if isinstance(target, ChoiceTarget):
+        return f"answer {target.answer}, rationale {target.rationale}"
+    if isinstance(target, BoxTarget):
+        return f"the box {', '.join(f'{value:.0f}' for value in target.box)}"
+    return "unknown"
+
+
+def answer_figure(example: Example, prediction: Prediction, counted: float, material: Material, *, name: str) -> Figure:
+    """Draw a picture with the question, the answer that was given, and what people say.
+
+    Args:
+        example: what was asked.
+        prediction: what the model said.
+        counted: what it counts.
+        material: has the pictures.
+        name: of the files.
+    """
+    canvas = Canvas()
+    image_id = example.image_ids[0]
+    canvas.text(0, 14, f"Counts {counted:.2g}", size=13, bold=True)
+    address = material.address(image_id, SMALL)
+    if address is None:
+        canvas.rectangle(0, 24, _SIDE, _SIDE, kind="grid")
+        canvas.text(4, 24 + _SIDE / 2, shortened(image_id, 20), kind="muted", size=9)
+    else:
+        canvas.picture(address, 0, 24, _SIDE, _SIDE, fit="xMidYMid meet")
+    y = 34.0
+    lines = [("", line, "ink") for line in textwrap.wrap(sentence(example), _LETTERS)[:4]]
+    lines += [("said ", shortened(prediction.answer, _LETTERS - 6), "f2" if counted > 0 else "f1")]
+    told = textwrap.wrap(f"right {gold(example.target)}", _LETTERS)[:3]
+    lines += [("", line, "muted") for line in told]
+    for before, line, kind in lines:
+        canvas.text(_SIDE + 12, y, f"{before}{line}", kind=kind, size=12, bold=bool(before))
+        y += 16
+    alt = (
+        f"{sentence(example)!r} about picture {image_id}: said {prediction.answer!r}, right is {gold(example.target)}."
+    )
+    height = max(24 + _SIDE, y) + 2
+    return Figure(name=name, title=sentence(example), alt=alt, body=canvas.body, width=WIDTH, height=height)
