@@ -6,12 +6,14 @@ Draws a world, describes its pictures with the shipped detector, and fine-tunes 
 its recipe ``uniter-tiny-TASK`` and several seeds. The default world is the one whose training pictures the weights saw
 in pre-training; neither they nor the fine-tuning saw the test pictures. Figures are of the test split: the mean over
 the seeds with its 95 % interval (Student's t), the same models shown another picture's regions, and the items that
-attributes alone resolve apart from those that need a relation. What is in the folder already is not made again.
+attributes alone resolve apart from those that need a relation. What is in the folder already is not made again; a
+table that was interrupted goes on with the same command.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,10 +26,13 @@ from typing import Any
 import numpy as np
 
 from vltk.cli import main as vltk
+from vltk.config.settings import recipes
 from vltk.evaluator import Execution
 from vltk.evaluator.prediction import predict
 from vltk.finetuning import open_run
 from vltk.metrics.significance import over_seeds
+from vltk.models._checkpoints import SHIPPED
+from vltk.run_folder import file_sha256
 from vltk.run_folder.predictions import PredictionLog
 from vltk.stores.examples import ExampleStore
 from vltk.stores.features import FeatureStore
@@ -167,16 +172,30 @@ def prepare(folder: Path, names: Sequence[str], images: int, seed: int) -> None:
                      "--tokenizer", world / "vocab.txt")  # fmt: skip
 
 
+def made_of(recipe: str, weights: Path, more: Sequence[str]) -> str:
+    """Return a name for what decides a run beside its seed, so that other weights or settings begin anew."""
+    told = [file_sha256(file) for file in (weights, recipes()[recipe])]
+    return hashlib.sha256(" ".join([*told, *more]).encode()).hexdigest()[:8]
+
+
 def finetune(folder: Path, name: str, seed: int, init: Path | None, more: Sequence[str]) -> tuple[Path, float]:
-    """Fine-tune a task and return its run with the seconds that it took."""
-    entry, run = ENTRIES[name], folder / "runs" / f"{name}-{seed}"
+    """Fine-tune a task and return its run with the processor's seconds that it took, on however busy a machine."""
+    entry = ENTRIES[name]
+    recipe = f"uniter-tiny-{entry.task.replace('_', '-')}"
+    run = folder / "runs" / made_of(recipe, init or SHIPPED / "uniter-tiny.safetensors", more) / f"{name}-{seed}"
     start = ["--init", init] if init is not None else []
+    took = run.with_name(f"{run.name}.seconds")
     if not (run / "results.json").is_file():
-        call("finetune", "--recipe", f"uniter-tiny-{entry.task.replace('_', '-')}", *entry.options, *start,
-             "--examples", folder / f"{entry.task}-train.lmdb", "--features", folder / f"{entry.features}.lmdb",
-             "--validation-examples", folder / f"{entry.task}-val.lmdb", "--validation-limit", 300,
-             "--out", run, "--seed", seed, *more)  # fmt: skip
-    return run, json.loads((run / "results.json").read_text("utf-8"))["seconds"]
+        began, before = time.process_time(), float(took.read_text("utf-8")) if took.is_file() else 0.0
+        took.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            call("finetune", "--recipe", recipe, *entry.options, *start,
+                 "--examples", folder / f"{entry.task}-train.lmdb", "--features", folder / f"{entry.features}.lmdb",
+                 "--validation-examples", folder / f"{entry.task}-val.lmdb", "--validation-limit", 300,
+                 "--out", run, "--seed", seed, *more)  # fmt: skip
+        finally:
+            took.write_text(str(before + time.process_time() - began), "utf-8")
+    return run, float(took.read_text("utf-8"))
 
 
 def outcomes(folder: Path, name: str, run: Path, *, blind: bool) -> dict[str, float]:
@@ -187,7 +206,7 @@ def outcomes(folder: Path, name: str, run: Path, *, blind: bool) -> dict[str, fl
         examples=ExampleStore.open(folder / f"{entry.task}-test.lmdb"),
         features=FeatureStore.open(folder / f"{entry.features}.lmdb"),
     )
-    task = open_run(run, split).task
+    task: Any = open_run(run, split).task
     task.blind = blind
     file = run / ("blind.jsonl" if blind else "predictions.jsonl")
     log = PredictionLog(file, {"run": str(run), "blind": blind}, all_scores=False)
@@ -230,7 +249,7 @@ def learn(folder: Path, name: str, seeds: Sequence[int], init: Path | None, more
         "text alone": known["prior_text"],
         "chance": known["chance"],
         "bound": known["bound"],
-        "seconds": [round(value) for value in seconds],
+        "processor seconds": [round(value) for value in seconds],
     }
 
 
@@ -247,9 +266,8 @@ def main() -> None:
     options = parser.parse_args()
     prepare(options.folder, options.tasks, options.images, options.world_seed)
     for name in options.tasks:
-        start = time.perf_counter()
         row = learn(options.folder, name, options.seeds, options.init, options.more.split())
-        print(json.dumps(row | {"whole seconds": round(time.perf_counter() - start)}), flush=True)
+        print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":
