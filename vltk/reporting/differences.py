@@ -16,7 +16,7 @@ from vltk.run_folder.comparison import Difference, compare
 from vltk.run_folder.outcomes import OUTCOMES, read_outcomes
 
 _LEVEL = 0.05
-_UNITS = {"evaluation": "points", "distance": "nats"}
+_UNITS: dict[Kind, str] = {"evaluation": "points", "distance": "nats"}
 
 
 def differences(runs: Sequence[Evidence]) -> Section:
@@ -25,7 +25,7 @@ def differences(runs: Sequence[Evidence]) -> Section:
     if len(runs) < 2:
         return section
     first = runs[0]
-    for kind in ("evaluation", "distance"):
+    for kind in _UNITS:
         for one in first.of(kind):
             others = _others((first, one), runs[1:], kind)
             if others:

@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vltk.reporting.palette import FONT, HEAT, file_style
+from vltk.reporting.palette import FILE_FONT, HEAT, file_style
 
 WIDTH = 360
 """Of a figure, in its own units: a phone shows it at about its size, a wide screen several side by side."""
+MARGIN = 8
+"""Around the drawing in a file."""
 _LETTER = 0.55
 
 
@@ -47,12 +49,14 @@ class Figure:
         return f'<svg {size} role="img" aria-label="{html.escape(self.alt)}">{self.body}</svg>'
 
     def file(self) -> str:
-        """Return the drawing as a file of its own."""
-        width, height = number(self.width), number(self.height)
+        """Return the drawing as a file of its own, with a margin."""
+        width, height = number(self.width + 2 * MARGIN), number(self.height + 2 * MARGIN)
+        corner = f'x="-{MARGIN}" y="-{MARGIN}"'
         return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-            f"font-family='{FONT}'><title>{html.escape(self.title)}</title><desc>{html.escape(self.alt)}</desc>"
-            f'<style>{file_style()}</style><rect class="paper" width="{width}" height="{height}"/>{self.body}</svg>\n'
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-{MARGIN} -{MARGIN} {width} {height}" width="{width}" '
+            f"height=\"{height}\" font-family='{FILE_FONT}'><title>{html.escape(self.title)}</title>"
+            f"<desc>{html.escape(self.alt)}</desc><style>{file_style()}</style>"
+            f'<rect class="paper" {corner} width="{width}" height="{height}"/>{self.body}</svg>\n'
         )
 
 
@@ -154,6 +158,10 @@ class Canvas:
         """
         size = {"x": x, "y": y, "width": width, "height": height}
         self.mark("image", kind, href=address, **size, preserveAspectRatio=fit)
+
+    def tick(self, x: float, y: float) -> None:
+        """Draw a check mark on a base line; as a letter it would ask for a font that few machines have."""
+        self.path([(x, y - 4), (x + 3, y - 1), (x + 9, y - 8)], kind="l2")
 
     def heading(self, title: str, subtitle: str = "") -> float:
         """Write what the figure is of into its top; return where the drawing can begin."""

@@ -127,7 +127,7 @@ def read_run(path: Path) -> Evidence:
             raise UsageError(problem, where=path, remedy=f"name them: vltk report {path}/*")
         problem = f"is no run: it holds neither {CONFIG} nor {RESULTS}"
         raise UsageError(problem, where=path, remedy="name the --out of vltk finetune, pretrain, eval or isd")
-    if own in ("training", None):
+    if own is None or own == "training":
         name = path.resolve().name
         return Evidence(path=path, name=name, config=config, results=results, journal=journal, measured=tuple(inner))
     alone = Measured(path=path, kind=own, results=results, config=dict(config.get("all") or {}))

@@ -59,21 +59,20 @@ def rasteriser() -> Any:
     return svg_to_bytes
 
 
-def as_png(text: str) -> bytes:
+def as_png(text: str, *, system_fonts: bool = True) -> bytes:
     """Return an SVG file as PNG.
 
-    A machine without any font gets the one that comes with Pillow, so that no label is lost.
+    Where a machine has none of the fonts that figures ask for, the one that comes with Pillow is taken, so that no
+    label is lost.
+
+    Args:
+        text: the SVG file.
+        system_fonts: whether the machine's fonts are looked at.
     """
+    content = getattr(ImageFont.load_default(size=12), "font_bytes", b"")
     with tempfile.TemporaryDirectory() as folder:
         font = Path(folder) / "fallback.ttf"
-        font.write_bytes(getattr(ImageFont.load_default(size=12), "font_bytes", b""))
-        drawn = rasteriser()(
-            svg_string=text, zoom=ZOOM, font_files=[str(font)], sans_serif_family=_family(), background="#ffffff"
-        )
-    return bytes(drawn)
-
-
-def _family() -> str | None:
-    """Return the name of the font to fall back to, where the machine has none of those that figures ask for."""
-    known = ("/usr/share/fonts", "/usr/local/share/fonts", "/Library/Fonts", "C:/Windows/Fonts")
-    return None if any(Path(place).is_dir() for place in known) else "Aileron"
+        font.write_bytes(content)
+        fonts = [str(font)] if content else None
+        png = rasteriser()(svg_string=text, zoom=ZOOM, font_files=fonts, skip_system_fonts=not system_fonts)
+    return bytes(png)

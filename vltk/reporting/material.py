@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from vltk.detection.images import list_images
 from vltk.evaluation import Stores
@@ -19,6 +22,8 @@ from vltk.training_run import TRAINED_ON
 from vltk.types import Example
 
 LARGE, SMALL = 440, 150
+Boxes = NDArray[Any] | Sequence[Any]
+"""Corners x1, y1, x2, y2 in pixels, of one box or of several."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,16 +158,16 @@ class Ground:
         else:
             canvas.picture(self.address, self.x, self.y, self.width, self.height)
 
-    def place(self, box: object) -> tuple[float, float, float, float]:
+    def place(self, box: Boxes) -> tuple[float, float, float, float]:
         """Return a box of the picture as x, y, width, height in the drawing."""
         scale = self.width / self.size[0]
-        x1, y1, x2, y2 = (float(value) for value in box)  # type: ignore[attr-defined]
+        x1, y1, x2, y2 = (float(value) for value in box)
         return self.x + x1 * scale, self.y + y1 * scale, (x2 - x1) * scale, (y2 - y1) * scale
 
 
-def label_boxes(canvas: Canvas, ground: Ground, boxes: object, labels: list[str], *, most: int = 14) -> None:
+def label_boxes(canvas: Canvas, ground: Ground, boxes: Boxes, labels: list[str], *, most: int = 14) -> None:
     """Draw boxes with their labels, none over another; boxes without room for a label are thin."""
-    places = [ground.place(box) for box in boxes]  # type: ignore[attr-defined]
+    places = [ground.place(box) for box in boxes]
     spots: dict[int, tuple[float, float, float, float]] = {}
     for row, (x, y, _, height) in enumerate(places[:most]):
         wide = text_width(shortened(labels[row], 26), 10) + 6
@@ -190,13 +195,13 @@ def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float,
     return a[0] < b[0] + b[2] and b[0] < a[0] + a[2] and a[1] < b[1] + b[3] and b[1] < a[1] + a[3]
 
 
-def shade(ground: Ground, boxes: object, shares: list[float], *, most: int = 10) -> str:
+def shade(ground: Ground, boxes: Boxes, shares: list[float], *, most: int = 10) -> str:
     """Return marks that shade the regions with the largest shares, the most where most is; the first is outlined."""
     top = max(shares, default=0.0)
     order = sorted(range(len(shares)), key=lambda row: -shares[row])[:most]
     marks = []
     for rank, row in enumerate(order):
-        x, y, width, height = (number(value) for value in ground.place(boxes[row]))  # type: ignore[index]
+        x, y, width, height = (number(value) for value in ground.place(boxes[row]))
         place = f'x="{x}" y="{y}" width="{width}" height="{height}"'
         strength = shares[row] / top if top > 0 else 0.0
         if strength >= 0.05:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Liberation Sans", Arial, sans-serif'
+FILE_FONT = '"Helvetica Neue", Helvetica, "Liberation Sans", Arial, "DejaVu Sans", Aileron, sans-serif'
+"""Of files, by name alone: what draws them may know no font of the system. Aileron comes with Pillow."""
 LIGHT = {
     "paper": "#ffffff",
     "panel": "#f5f6f8",

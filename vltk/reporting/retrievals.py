@@ -26,6 +26,7 @@ _FOUND = 5
 _GAP = 6
 _LETTERS = 54
 Way = Literal["t2i", "i2t"]
+_WAYS: tuple[Way, ...] = ("t2i", "i2t")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -123,7 +124,7 @@ def _shown(section: Section, run: Evidence, one: Measured, ranking: Ranking, mat
     if texts is None:
         lacks = "Captions stand as their ids: the example store is not where it was"
         section.parts.append(missing(lacks, "vltk report ... --examples STORE"))
-    for way in ("t2i", "i2t"):
+    for way in _WAYS:
         best, worst = ranking.extremes(way, material.count)
         figures = []
         for what, rows in (("best", best), ("worst", worst)):
@@ -169,8 +170,10 @@ def _text_query(ranking: Ranking, row: int, name: str, what: str, texts: dict[st
             canvas.rectangle(x, y, side, side, kind="l2", stroke_width=4)
         score = ranking.scores[row, column]
         kind = "f2" if column == right else "muted"
-        sign = "✓ " if column == right else ""
-        canvas.text(x, y + side + 14, f"{sign}{position:,} · {score:.3g}", kind=kind, size=11)
+        if column == right:
+            canvas.tick(x, y + side + 14)
+        text = f"{position:,} · {score:.3g}".replace("-", "\N{MINUS SIGN}")
+        canvas.text(x + (12 if column == right else 0), y + side + 14, text, kind=kind, size=11)
     listed = ", ".join(f"{position}: {matrix.image_ids[column]}" for position, column in shown)
     alt = f"The text {query!r} has its picture {matrix.image_ids[right]} on rank {rank}. Found were {listed}."
     return Figure(name=f"retrieval-{name}", title=query, alt=alt, body=canvas.body, width=WIDTH, height=y + side + 20)
@@ -194,7 +197,9 @@ def _picture_query(
     for position, text in shown:
         mine = text in right
         lines = textwrap.wrap(texts.get(matrix.text_ids[text], matrix.text_ids[text]), 35)[:2]
-        canvas.text(side + 10, y, f"{'✓ ' if mine else ''}{position:,}", kind="f2" if mine else "muted", size=11)
+        if mine:
+            canvas.tick(side + 8, y)
+        canvas.text(side + 20, y, f"{position:,}", kind="f2" if mine else "muted", size=11)
         for line in lines:
             canvas.text(side + 44, y, line, size=11, bold=mine)
             y += 14

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from vltk.errors import DataError
 from vltk.reporting.attention import PairAttention
 from vltk.reporting.charts import heat_chart
 from vltk.reporting.drawing import WIDTH, Canvas, Figure, number, shortened
@@ -49,7 +50,7 @@ def regions_figure(pair: PairAttention, labels: list[str], address: str | None, 
     top = canvas.heading(title, f"{len(pair.picture)} regions")
     ground = _ground(pair, address, y=top)
     ground.draw(canvas)
-    label_boxes(canvas, ground, pair.picture.boxes, labels)
+    label_boxes(canvas, ground, _boxes(pair), labels)
     alt = f"{len(pair.picture)} regions of picture {pair.picture.image_id}: {', '.join(labels[:14])}."
     return Figure(name=name, title=title, alt=alt, body=canvas.body, width=WIDTH, height=top + ground.height + 2)
 
@@ -70,7 +71,7 @@ def words_figure(
         ground = _ground(pair, address, x=column * (width + gap), y=top + 16 + row * (size.height + 24), width=width)
         canvas.text(ground.x, ground.y - 4, f"{shortened(pair.words[word], 16)}", size=12, bold=True)
         ground.draw(canvas)
-        canvas.mark("g", "shade", shade(ground, pair.picture.boxes, shares[word].tolist()) or "<g/>")
+        canvas.mark("g", "shade", shade(ground, _boxes(pair), shares[word].tolist()) or "<g/>")
         height = ground.y + ground.height
     words = ", ".join(f"{pair.words[word]} {shares[word].max():.0%}" for word in order)
     alt = f"{title}. Largest share of a region for each word: {words}."
@@ -93,6 +94,12 @@ def words_table(
         subtitle="each row sums to 1 over the regions",
         alt=f"{title}. The first region of each word: {'; '.join(best)}.",
     )
+
+
+def _boxes(pair: PairAttention) -> NDArray[np.float32]:
+    if pair.picture.boxes is None:
+        raise DataError("has no boxes", where=f"image {pair.picture.image_id}", remedy="extract it again with boxes")
+    return pair.picture.boxes
 
 
 def _ground(pair: PairAttention, address: str | None, *, x: float = 0, y: float = 0, width: float = WIDTH) -> Ground:
@@ -128,7 +135,7 @@ def words_widget(
         told = (
             f'<text class="ink" x="0" y="{number(ground.height + 18)}" font-size="13">{escaped(shortened(where, 52))}'
         )
-        marks = shade(ground, pair.picture.boxes, row.tolist())
+        marks = shade(ground, _boxes(pair), row.tolist())
         groups.append(f'<g class="w w{place}">{marks}{told}</text></g>')
     names = [escaped(word) for word in ("all words", *words)]
     inputs = "".join(
