@@ -12,12 +12,13 @@ in one attribute or in one exchange of places, then the differences to the publi
 The last row re-ranks: the first arm proposes ``--candidates`` pictures of each text and texts of each picture, and the
 shipped ``uniter-tiny``, which sees both sides, puts them in order.
 
-What is in the folder already is not made again.
+What is in the folder already is not made again; what re-ranks is known by its weights.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 import time
@@ -106,6 +107,7 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=10)
     options = parser.parse_args()
     begin = time.perf_counter()
+    second = hashlib.sha256(START.read_bytes()).hexdigest()[:8]
     prepare(options.folder, images=options.images, captions=options.captions, seed=options.world_seed)
     arms: dict[str, list[dict[str, float]]] = {arm: [] for arm in [*options.arms, RERANKED]}
     for seed in options.seeds:
@@ -115,9 +117,9 @@ def main() -> None:
             print(json.dumps({"arm": arm, "seed": seed, **arms[arm][-1]}), flush=True)
         proposer = finetune(options.folder, options.arms[0], seed, options.steps)
         how = ["--task", "flickr30k", "--rerank-from", proposer, "--candidates", options.candidates]
-        arms[RERANKED].append(measure(options.folder, START, proposer / "reranked", *how))
+        arms[RERANKED].append(measure(options.folder, START, proposer / f"reranked-{second}", *how))
         print(json.dumps({"arm": RERANKED, "seed": seed, **arms[RERANKED][-1]}), flush=True)
-    alone = measure(options.folder, START, options.folder / "alone", "--task", "flickr30k")
+    alone = measure(options.folder, START, options.folder / f"alone-{second}", "--task", "flickr30k")
     print("\n".join(table(arms, alone)))
     print(f"{time.perf_counter() - begin:.0f} s")
 
