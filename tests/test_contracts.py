@@ -54,6 +54,14 @@ def test_a_task_brings_its_options(task: ModuleType) -> None:
     assert list(inspect.signature(kind.build).parameters) == ["self", "model", "split", "kept"]
 
 
+@pytest.mark.parametrize("model", MODELS, ids=named(MODELS))
+def test_a_model_brings_its_options(model: ModuleType) -> None:
+    kind = model.Config
+    assert kind.__dataclass_params__.frozen
+    assert [one.name for one in options(kind) if not one.help] == []
+    assert list(inspect.signature(kind.build).parameters) == ["self"]
+
+
 @pytest.mark.parametrize("task", named(TASKS))
 def test_help_of_finetune_shows_the_options_of_the_task(task: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["finetune", "--task", task, "--help"]) == 0

@@ -61,6 +61,11 @@ def test_scans_files_train_a_model_that_serves_everywhere(
     assert pair[1]["embed.weight"].shape == (len(WORDS), 4)
     best = read_weights(run / "best")
     assert torch.equal(pair[0]["img_rnn.weight_ih_l0"], best["model.image.gru.weight_ih_l0"])
+    own = tmp_path / "own.safetensors"
+    assert main(["convert", "vsrn", str(out), str(own), "-q"]) == 0
+    read = ran(capsys, ["eval", str(own), "--task", "flickr30k", *given, "--out", str(tmp_path / "converted"),
+                        "--device", "cpu", "--json", "-q"])  # fmt: skip
+    assert {row["metric"]: row["value"] for row in read["metrics"]}["rsum"] == pytest.approx(evaluated["rsum"])
     again = ran(capsys, arguments(stores, tmp_path / "again", "--init", str(out)))
     assert again["initialised"] == ["the branch that generates captions freshly initialised"]
     converted = read_vsrn(out)
