@@ -1,9 +1,12 @@
-"""``vltk demo`` walks the line: what it makes is whole, exact, made by the commands it names, and resumed."""
+"""``vltk demo`` walks the line by the commands that it prints, tells findings, and goes on wherever it stopped."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import shlex
+from collections.abc import Iterator
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +14,35 @@ import numpy as np
 import pytest
 
 from vltk.cli import main
-from vltk.commands import demo, prepare
+from vltk.commands import _demo_stages
+from vltk.commands._terminal import Terminal
 from vltk.metrics.detection import box_iou
 from vltk.stores.examples import ExampleStore
 from vltk.stores.features import FeatureStore
+from vltk.trainer import Trainer
 
-STORES = ["features", "imported", "flickr30k-train", "flickr30k-test", "vqa-train"]
+USERS = _demo_stages.QUICK
+TINY = _demo_stages.Sizes(
+    images=20,
+    pretraining=3,
+    continuing=2,
+    finetuning=2,
+    candidates=7,
+    dual=2,
+    reranked=2,
+    captions=6,
+    shuffles=3,
+    sentences=60,
+    epochs=1,
+)
+STORES = ["features", "pool-features", "boxes", "imported", "train", "val", "pool", "entities", "said-otherwise"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(_demo_stages, "QUICK", TINY)
+        yield
 
 
 def call(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, dict[str, Any], str]:
@@ -25,9 +51,24 @@ def call(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, dict[str,
     return code, json.loads(out) if out else {}, err
 
 
+def interrupt(patched: pytest.MonkeyPatch, command: str) -> None:
+    """Let a command stop at once as Ctrl-C stops it."""
+    module = importlib.import_module(f"vltk.commands.{command}")
+
+    @wraps(module.run)
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    patched.setattr(module, "run", stop)
+
+
+def findings(folder: Path) -> Any:
+    return json.loads((folder / "findings.json").read_text("utf-8"))
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a quick demo; the tests that share it only read, or run what changes nothing."""
+    """The folder of a demo that nothing stopped; the tests that share it only read, or run what changes nothing."""
     out = tmp_path_factory.mktemp("made") / "demo"
     assert main(["demo", "--quick", "--out", str(out), "--quiet"]) == 0
     return out
@@ -35,18 +76,20 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_store_is_complete_and_speaks_of_drawn_pictures(made: Path) -> None:
     pictures = {path.stem for path in (made / "world" / "images").iterdir()}
-    features = FeatureStore.open(made / "features.lmdb")
-    assert len(pictures) == demo.QUICK_IMAGES
-    assert set(features.ids()) == pictures
-    for name in STORES[2:]:
+    assert len(pictures) == TINY.images
+    assert set(FeatureStore.open(made / "features.lmdb").ids()) == pictures
+    for name in ("train", "val", "entities", "said-otherwise"):
         store = ExampleStore.open(made / f"{name}.lmdb")
         assert {image for example in store for image in example.image_ids} <= pictures
         assert all(example.tokens for example in store)
-    assert len(ExampleStore.open(made / "flickr30k-train.lmdb")) == 5 * 48
+    said = ExampleStore.open(made / "said-otherwise.lmdb")
+    assert len(said) == 5 * 16
+    assert all(len(example.paraphrases[0]) == 2 and example.parses for example in said)
+    assert len(list((made / "preview").iterdir())) == 12
 
 
 def test_the_detector_found_the_annotated_boxes(made: Path) -> None:
-    file = json.loads((made / "world" / "coco" / "annotations" / "instances_test.json").read_text("utf-8"))
+    file = json.loads((made / "world" / "coco" / "annotations" / "instances_train.json").read_text("utf-8"))
     features = FeatureStore.open(made / "features.lmdb")
     assert features.metadata.preset == "demo"
     hits = total = 0
@@ -68,88 +111,204 @@ def test_the_regions_came_back_from_the_tsv_as_they_were(made: Path) -> None:
     for own, other in zip(features, imported, strict=True):
         np.testing.assert_array_equal(own.features, other.features)
         np.testing.assert_array_equal(own.boxes, other.boxes)
-        np.testing.assert_array_equal(own.class_ids, other.class_ids)
 
 
-def test_previews_show_what_was_found(made: Path) -> None:
-    assert len(list((made / "preview").iterdir())) == 12
+def test_each_claim_of_a_paper_has_an_outcome_with_an_interval_and_its_seeds(made: Path) -> None:
+    rows = findings(made)
+    tried = [row for row in rows if row["claim"]]
+    papers = {row["claim"].partition(" (")[2].partition(",")[0] for row in tried}
+    assert papers == {"IAIS", "VSE-infinity", "the probe of SSRP"}
+    for row in tried:
+        assert " to " in row["95 %"]
+        low, high = map(float, row["95 %"].split(" to "))
+        assert low - 1e-3 <= row["value"] <= high + 1e-3
+        assert row["outcome"].endswith(", 1 seed")
+    assert [row["value"] for row in rows if row["figure"] == "unchanged pictures"] == [TINY.images]
+    sound = next(row for row in rows if row["figure"] == "sound records")
+    assert sound["proves"] == f"of {sound['value']} in {len(STORES)} stores"
 
 
-def test_the_result_names_what_was_made(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_summary_has_every_stage_and_every_finding(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, result, err = call(capsys, "--quick", "--out", str(made))
     assert code == 0
-    rows = {Path(row["path"]).name: row for row in result["made"]}
-    assert list(rows) == ["world", "features.lmdb", "regions.tsv", *(f"{n}.lmdb" for n in STORES[1:])]
-    assert [rows[f"{name}.lmdb"]["verified"] for name in STORES] == [True] * 5
-    assert [rows[f"{name}.lmdb"]["records"] for name in STORES[:3]] == [60, 60, 240]
-    assert rows["world"]["verified"] is None
-    assert all(row["MB"] > 0 for row in rows.values())
-    assert err.count("is there already") == len(rows)
+    stages = _demo_stages.Demo(out=made, sizes=TINY, seed=0).stages()
+    assert list(result["seconds"]) == [stage.name for stage in stages]
+    assert result["findings"] == findings(made)
+    for stage in stages:
+        assert f"] {stage.name}: {stage.proves}" in err
 
 
-def test_a_second_run_writes_nothing(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_run_makes_nothing_but_verifies(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def times() -> dict[Path, int]:
-        return {path: path.stat().st_mtime_ns for path in made.rglob("*") if path.name in ("data.mdb", "regions.tsv")}
+        written = ("data.mdb", "results.json", "regions.tsv", "model.safetensors")
+        return {path: path.stat().st_mtime_ns for path in made.rglob("*") if path.name in written}
 
     before = times()
-    assert call(capsys, "--quick", "--out", str(made))[0] == 0
-    assert times() == before
-    assert len(before) == 6
+    code, _, err = call(capsys, "--quick", "--out", str(made))
+    assert (code, times()) == (0, before)
+    assert len(before) > 20
+    done_anew = [line.split()[1:4] for line in err.splitlines() if line.startswith("  $ ")]
+    assert done_anew == [["vltk", "store", "verify"]] * len(STORES)
 
 
-def test_the_commands_it_names_make_the_same(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_demo_that_moved_stands_as_it_was(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = made.rename(made.with_name("moved"))
+    try:
+        monkeypatch.chdir(moved.parent)
+        code, _, err = call(capsys, "--quick", "--out", "moved")
+        assert code == 0
+        assert err.count("$ vltk") == len(STORES)
+    finally:
+        moved.rename(made)
+
+
+def test_the_commands_it_prints_are_what_a_user_can_type(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     steps = call(capsys, "--quick", "--out", str(made), "--dry-run")[1]["steps"]
-    lines = [line for line in (shlex.split(step["command"]) for step in steps) if line[1] in ("store", "prepare")]
-    lines = [line for line in lines if line[2] != "export"]
-    assert [line[1] for line in lines] == ["store", "prepare", "prepare", "prepare"]
+    lines = [shlex.split(step["command"]) for step in steps]
+    lines = [line for line in lines if line[1] == "prepare" or line[1:3] == ["store", "import"]]
+    assert len(lines) == 5
     for line in lines:
         own = Path(line[line.index("--out") + 1])
         line[line.index("--out") + 1] = str(tmp_path / own.name)
-        assert main([*line[1:], "--json"]) == 0
-        assert len(json.loads(capsys.readouterr().out)["content_hash"]) > 0
+        assert main([*line[1:], "--quiet"]) == 0
         kind = FeatureStore if own.name == "imported.lmdb" else ExampleStore
         assert kind.open(tmp_path / own.name).content_hash == kind.open(own).content_hash
+
+
+# -- interrupted ----------------------------------------------------------------------------------------------------
+
+
+def test_stopped_in_the_midst_and_at_the_end_of_every_command_it_comes_to_the_same_figures(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, progress, update, run = tmp_path / "demo", Terminal.progress, Trainer._update, _demo_stages.Step.run
+    stopped: set[str] = set()
+
+    def stop(at: str) -> None:
+        if at not in stopped:
+            stopped.add(at)
+            raise KeyboardInterrupt
+
+    def shown(self: Terminal, total: int | None, label: str) -> Any:
+        place = f"{label} {total} after {len(list((out / 'steps').iterdir()))} steps"
+        bar = progress(self, total, label)
+
+        class Stopping:
+            def __enter__(self) -> Any:
+                advance = bar.__enter__()
+
+                def told(count: int = 1) -> None:
+                    advance(count)
+                    stop(place)
+
+                return told
+
+            def __exit__(self, *raised: Any) -> Any:
+                return bar.__exit__(*raised)
+
+        return Stopping()
+
+    def cut(self: Trainer, batches: Any) -> bool:
+        if self.step == 1:
+            stop(f"update of {self.folder}")
+        return update(self, batches)
+
+    def finished(self: _demo_stages.Step, terminal: Terminal) -> dict[str, Any]:
+        result = run(self, terminal)
+        stop(f"end of {self.name}")  # before its result is kept
+        return result
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Terminal, "progress", shown)
+        patched.setattr(Trainer, "_update", cut)
+        patched.setattr(_demo_stages.Step, "run", finished)
+        codes = []
+        while (code := call(capsys, "--quick", "--out", str(out))[0]) == 130 and len(codes) < 200:
+            codes.append(code)
+    assert code == 0
+    assert sum(at.startswith("update of") for at in stopped) == 6
+    assert sum(at.startswith("end of") for at in stopped) == len(list((out / "steps").iterdir()))
+    assert len(codes) == len(stopped) > 60
+    assert findings(out) == findings(made)
+
+
+@pytest.mark.slow
+def test_the_quick_demo_of_users_stopped_now_and_then_comes_to_the_same_figures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_demo_stages, "QUICK", USERS)
+    straight, cut = tmp_path / "straight", tmp_path / "cut"
+    assert call(capsys, "--out", str(straight), "--quick")[0] == 0
+    update, steps = Trainer._update, iter(range(10_000))
+
+    def stopping(self: Trainer, batches: Any) -> bool:
+        if next(steps) % 23 == 22:
+            raise KeyboardInterrupt
+        return update(self, batches)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "_update", stopping)
+        codes = [call(capsys, "--out", str(cut), "--quick")[0] for _ in range(3)]
+    assert 130 in codes
+    assert call(capsys, "--out", str(cut), "--quick")[0] == 0
+    assert findings(cut) == findings(straight)
+
+
+# -- what is asked for otherwise ------------------------------------------------------------------------------------
+
+
+def test_a_step_that_is_asked_for_otherwise_is_made_anew_with_all_that_follows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "demo"
+    with monkeypatch.context() as patched:
+        interrupt(patched, "augment")
+        assert call(capsys, "--quick", "--out", str(out))[0] == 130
+    record = out / "steps" / "import.json"
+    told = json.loads(record.read_text("utf-8"))
+    told["asked"]["options"]["format"] = "another"
+    record.write_text(json.dumps(told), "utf-8")
+    with monkeypatch.context() as patched:
+        interrupt(patched, "augment")
+        code, _, err = call(capsys, "--quick", "--out", str(out))
+    assert code == 130
+    ran = [" ".join(shlex.split(line)[2:4]) for line in err.splitlines() if line.startswith("  $ ")]
+    assert ran[0] == "store import"
+    assert sum(one.startswith("prepare") for one in ran) == 4
+    (out / "steps" / "train.json").write_text("{", "utf-8")
+    code, _, err = call(capsys, "--quick", "--out", str(out))
+    assert code == 3
+    assert "train.json: is not JSON; delete it, and the step is done again" in err
 
 
 def test_a_dry_run_names_commands_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, result, _ = call(capsys, "--out", str(tmp_path / "demo"), "--seed", "3", "--dry-run")
     assert code == 0
-    assert result["steps"][0]["command"] == f"vltk scenes --out {tmp_path}/demo/world --images 300 --seed 3"
+    assert result["steps"][0] == {
+        "stage": "scenes",
+        "command": f"vltk scenes --out {tmp_path}/demo/world --images {_demo_stages.FULL.images} --seed 3",
+    }
     assert not (tmp_path / "demo").exists()
 
 
-def test_an_interrupted_demo_goes_on_where_it_stopped(
+def test_another_demo_in_the_folder_is_refused_and_cleared_when_asked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "demo"
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(prepare, "run", stop)
-        assert call(capsys, "--quick", "--out", str(out))[0] == 130
-    assert not (out / "vqa-train.lmdb").exists()
-    code, _, err = call(capsys, "--quick", "--out", str(out))
-    assert code == 0
-    assert err.count("is there already") == 4
-    assert ExampleStore.open(out / "vqa-train.lmdb").metadata.task == "vqa"
-
-
-def test_another_demo_in_the_folder_is_refused_and_replaced_when_asked(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "demo"
-    out.mkdir()
+    (out / "train.lmdb").mkdir(parents=True)
     (out / "demo.json").write_text('{"quick": true, "seed": 5}', "utf-8")
     (out / "regions.tsv").write_text("old", "utf-8")
     (out / "mine.txt").write_text("mine", "utf-8")
     code, _, err = call(capsys, "--quick", "--out", str(out))
     remedy = "name another folder, or replace it with --overwrite"
-    assert (code, err) == (2, f"vltk: error: {out}: holds a demo of 60 pictures with seed 5; {remedy}\n")
-    assert call(capsys, "--quick", "--out", str(out), "--overwrite")[0] == 0
-    assert (out / "regions.tsv").read_text("utf-8") != "old"
-    assert (out / "mine.txt").read_text("utf-8") == "mine"
+    assert (code, err) == (2, f"vltk: error: {out}: holds a quick demo with seed 5; {remedy}\n")
+    interrupt(monkeypatch, "scenes")
+    assert call(capsys, "--quick", "--out", str(out), "--overwrite")[0] == 130
+    assert sorted(path.name for path in out.iterdir()) == ["demo.json", "mine.txt", "steps"]
 
 
 @pytest.mark.parametrize("folder", ["full", "file"])
@@ -163,13 +322,27 @@ def test_a_foreign_folder_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFi
     assert (tmp_path / "full" / "mine.txt").read_text("utf-8") == "mine"
 
 
-def test_a_damaged_store_ends_with_its_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "demo"
-    assert call(capsys, "--quick", "--out", str(out))[0] == 0
-    file = out / "vqa-train.lmdb" / "data.mdb"
-    content = bytearray(file.read_bytes())
-    content[content.index(b"What")] ^= 1
+def test_a_damaged_store_ends_with_its_exit_code(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = made / "train.lmdb" / "data.mdb"
+    sound = file.read_bytes()
+    content = bytearray(sound)
+    content[content.index(b"shows")] ^= 1
     file.write_bytes(content)
-    code, _, err = call(capsys, "--quick", "--out", str(out))
+    try:
+        code, _, err = call(capsys, "--quick", "--out", str(made))
+    finally:
+        file.write_bytes(sound)
     assert code == 3
-    assert err.splitlines()[-1].startswith(f"vltk: error: {out / 'vqa-train.lmdb'}")
+    assert err.splitlines()[-1].startswith(f"vltk: error: {made / 'train.lmdb'}")
+
+
+def test_a_figure_that_is_not_decided_is_said_to_be_so() -> None:
+    from vltk.commands._demo_findings import difference
+
+    def told(low: float, high: float, **more: Any) -> str:
+        row = {"metric": "m", "difference": (low + high) / 2, "interval_95": [low, high], "n": 9, "clusters": 3, "p": 1}
+        return difference("m", {"differences": [row]}, "m", "b minus a", "b is better", **more).outcome
+
+    assert told(1, 2) == told(-2, -1, lower_is_better=True) == "came out, 1 seed"
+    assert told(-2, -1) == told(1, 2, lower_is_better=True) == "the opposite came out, 1 seed"
+    assert told(-1, 2) == "not decided: the interval holds 0, 1 seed"
