@@ -1,78 +1,18 @@
 from __future__ import annotations
 
 import json
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from tests.small_pages import Page, check
 from tests.small_runs import make_evaluation, make_run
 from vltk.cli import main
 from vltk.errors import DataError, UsageError
+from vltk.reporting.drawing import Canvas, Figure
 from vltk.reporting.evidence import read_run, read_runs
-from vltk.reporting.report import LARGEST, write_report
-
-VOID = {"meta", "img", "br", "hr", "input", "link"}
-
-
-class Page(HTMLParser):
-    """Every element of a page with its attributes, its text, and what is wrong with how they nest."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.open: list[str] = []
-        self.wrong: list[str] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        if not self.open or self.open.pop() != tag:
-            self.wrong.append(tag)
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
-
-
-def check(path: Path) -> Page:
-    """Hold a page to what every page promises; return it."""
-    text = path.read_text("utf-8")
-    page = Page(text)
-    assert (page.wrong, page.open) == ([], [])
-    assert len(text.encode()) < LARGEST
-    kinds = {tag for tag, _ in page.elements}
-    assert not kinds & {"script", "link", "iframe", "base", "form"}
-    for tag, attributes in page.elements:
-        for name in ("src", "href", "xlink:href", "action", "srcset"):
-            address = attributes.get(name)
-            assert address is None or address.startswith(("data:", "#")), f"{tag} asks for {address}"
-        assert not any(name.startswith("on") for name in attributes), tag
-        if tag == "svg":
-            assert attributes.get("aria-hidden") == "true" or len(attributes.get("aria-label") or "") > 10
-        if tag == "img":
-            assert attributes.get("alt")
-    assert "url(" not in text
-    assert "http://" not in text
-    assert "https://" not in text
-    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
-    assert len(ids) == len(set(ids))
-    links = [attributes["href"] for tag, attributes in page.elements if tag == "a"]
-    assert links
-    assert {link.removeprefix("#") for link in links} <= set(ids)
-    return page
+from vltk.reporting.figure_files import as_png
+from vltk.reporting.report import write_report
 
 
 @pytest.fixture
@@ -127,10 +67,25 @@ def test_figures_as_png_show_their_text(run, tmp_path):
 
     report = write_report([run], tmp_path / "report.html", figures=tmp_path / "figures", formats=("png",))
     picture = Image.open(tmp_path / "figures" / "recall-t2i-test.png").convert("L")
-    assert picture.width == 3 * 360
-    title = picture.crop((0, 0, 400, 50))
+    assert picture.width == 3 * (360 + 2 * 8)
+    title = picture.crop((0, 0, 400, 74))
     assert title.getextrema()[0] < 90, "the title is dark on light"
     assert all(path.suffix == ".png" for path in report.figures)
+
+
+def test_a_machine_without_fonts_still_draws_every_label():
+    pytest.importorskip("resvg_py", reason="PNG needs the extra 'plots'")
+    import io
+
+    from PIL import Image
+
+    canvas = Canvas()
+    canvas.text(0, 14, "Recall", size=14)
+    figure = Figure(name="a", title="Recall", alt="a word", body=canvas.body, width=60, height=20)
+    drawn = Image.open(io.BytesIO(as_png(figure.file(), system_fonts=False))).convert("L")
+    assert drawn.size == (3 * (60 + 16), 3 * (20 + 16))
+    darkest, lightest = drawn.getextrema()
+    assert (darkest < 90, lightest) == (True, 255)
 
 
 def test_png_without_its_library_is_refused_before_anything_is_written(run, tmp_path, monkeypatch):
