@@ -69,7 +69,8 @@ def finetune(folder: Path, arm: str, seed: int, steps: int | None) -> Path:
     run = folder / "runs" / f"{arm.replace(' ', '-').replace(',', '')}-{seed}"
     if not (run / "results.json").is_file():
         length = [] if steps is None else ["--steps", steps]
-        call("finetune", *{**ARMS, **VSRN_ARMS}[arm], *length, "--examples", folder / "train.lmdb", "--out", run, "--seed", seed,
+        how = (ARMS | VSRN_ARMS)[arm]
+        call("finetune", *how, *length, "--examples", folder / "train.lmdb", "--out", run, "--seed", seed,
              "--features", folder / "world-features.lmdb")  # fmt: skip
     return run
 
