@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 
 from vltk.cli import main
-from vltk.commands import _demo_stages
+from vltk.commands import _demo_sizes, _demo_stages
 from vltk.commands._terminal import Terminal
 from vltk.metrics.detection import box_iou
 from vltk.stores.examples import ExampleStore
 from vltk.stores.features import FeatureStore
 from vltk.trainer import Trainer
 
-USERS = _demo_stages.QUICK
-TINY = _demo_stages.Sizes(
+USERS = _demo_sizes.QUICK
+TINY = _demo_sizes.Sizes(
     images=20,
     pretraining=3,
     continuing=2,
@@ -41,7 +41,7 @@ STORES = ["features", "pool-features", "boxes", "imported", "train", "val", "poo
 @pytest.fixture(scope="module", autouse=True)
 def tiny() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(_demo_stages, "QUICK", TINY)
+        patched.setattr(_demo_sizes, "QUICK", TINY)
         yield
 
 
@@ -240,7 +240,7 @@ def test_stopped_in_the_midst_and_at_the_end_of_every_command_it_comes_to_the_sa
 def test_the_quick_demo_of_users_stopped_now_and_then_comes_to_the_same_figures(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_demo_stages, "QUICK", USERS)
+    monkeypatch.setattr(_demo_sizes, "QUICK", USERS)
     straight, cut = tmp_path / "straight", tmp_path / "cut"
     assert call(capsys, "--out", str(straight), "--quick")[0] == 0
     update, steps = Trainer._update, iter(range(10_000))
@@ -290,7 +290,7 @@ def test_a_dry_run_names_commands_and_writes_nothing(tmp_path: Path, capsys: pyt
     assert code == 0
     assert result["steps"][0] == {
         "stage": "scenes",
-        "command": f"vltk scenes --out {tmp_path}/demo/world --images {_demo_stages.FULL.images} --seed 3",
+        "command": f"vltk scenes --out {tmp_path}/demo/world --images {_demo_sizes.FULL.images} --seed 3",
     }
     assert not (tmp_path / "demo").exists()
 

@@ -8,66 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from vltk.commands import _demo_findings as found
+from vltk.commands._demo_sizes import Sizes
 from vltk.commands._walkthrough import FINDINGS, Stage, Step
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sizes:
-    """How much of everything a demo makes.
-
-    Attributes:
-        images: scenes that are drawn.
-        pretraining: updates from random weights.
-        continuing: updates from the shipped weights.
-        finetuning: updates of each joint encoder.
-        candidates: pictures and captions that hard negatives are looked for among.
-        dual: updates of each dual encoder.
-        reranked: candidates of the first stage that are ranked anew.
-        captions: on which relation consistency is measured.
-        shuffles: how often objects are mixed up to see what chance gives.
-        sentences: that are looked for trees in.
-        epochs: passes of a probe over them, at most.
-    """
-
-    images: int
-    pretraining: int
-    continuing: int
-    finetuning: int
-    candidates: int
-    dual: int
-    reranked: int
-    captions: int
-    shuffles: int
-    sentences: int
-    epochs: int
-
-
-FULL = Sizes(
-    images=800,
-    pretraining=300,
-    continuing=100,
-    finetuning=200,
-    candidates=63,
-    dual=300,
-    reranked=10,
-    captions=400,
-    shuffles=100,
-    sentences=1000,
-    epochs=20,
-)
-QUICK = Sizes(
-    images=200,
-    pretraining=60,
-    continuing=20,
-    finetuning=20,
-    candidates=31,
-    dual=60,
-    reranked=10,
-    captions=100,
-    shuffles=20,
-    sentences=300,
-    epochs=8,
-)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vltk.commands import _demo_stages
+from vltk.commands import _demo_sizes
+from vltk.commands._demo_stages import Demo
 from vltk.commands._walkthrough import Stage, Walk
 from vltk.config import WriteConfig, option
 from vltk.errors import UsageError
@@ -50,8 +51,8 @@ class DemoConfig:
 
 def run(config: DemoConfig, terminal: Terminal) -> dict[str, object]:
     """Make what is not there yet, and return what came out."""
-    sizes = _demo_stages.QUICK if config.quick else _demo_stages.FULL
-    stages = _demo_stages.Demo(out=config.out, sizes=sizes, seed=config.seed).stages()
+    sizes = _demo_sizes.QUICK if config.quick else _demo_sizes.FULL
+    stages = Demo(out=config.out, sizes=sizes, seed=config.seed).stages()
     if config.write.dry_run:
         return {"would write": str(config.out), "steps": list(_planned(stages))}
     walk = Walk(config.out, stages)
