@@ -3,8 +3,8 @@
     python benchmarks/uniter_learning.py uniter-tiny --scenes 600
     python benchmarks/uniter_learning.py RUN/last --scenes 600
 
-Masked colour and shape words, with the right and with another scene's picture; matched against mismatched pairs that
-the truth checker admits; a scene against its one-edit neighbour.
+Masked colour, shape and relation words, with the right and with another scene's picture; matched against mismatched
+pairs that the truth checker admits; a scene against its one-edit neighbour.
 """
 
 from __future__ import annotations
@@ -20,7 +20,18 @@ import numpy as np
 import torch
 
 from vltk.batching import SpecialTokens, collate
-from vltk.datasets.scenes import Caption, Dice, Scene, caption, draw, is_false, masked_word, minimal_pairs, scene
+from vltk.datasets.scenes import (
+    RELATIONS,
+    Caption,
+    Dice,
+    Scene,
+    caption,
+    draw,
+    is_false,
+    masked_word,
+    minimal_pairs,
+    scene,
+)
 from vltk.detection.extractor import Picture
 from vltk.detection.presets import find_preset
 from vltk.detection.region_extractors import DEMO_WEIGHTS, DetectedRegions
@@ -136,6 +147,23 @@ def masked_words(
     }
 
 
+def masked_relations(reader: Reader, told: Sequence[Caption], regions: Sequence[RegionFeatures]) -> dict[str, object]:
+    values = [relation.split()[0] for relation in RELATIONS]
+    items = [
+        (row, place, word)
+        for row, said in enumerate(told)
+        for place, word in enumerate(said.text.split())
+        if word in values
+    ]
+    texts, places = [told[row].text for row, _, _ in items], [place for _, place, _ in items]
+    found = {}
+    for name, shift in (("accuracy", 0), ("another scene's picture", 7)):
+        shown = [regions[(row + shift) % len(regions)] for row, _, _ in items]
+        guesses = reader.guesses(texts, places, shown, values)
+        found[name] = float(np.mean([guess == word for guess, (_, _, word) in zip(guesses, items, strict=True)]))
+    return {"items": len(items), **found, "chance": 1 / len(values)}
+
+
 def measure(model: UNITERForPretraining, count: int, min_score: float | None) -> dict[str, object]:
     world, tokenizer = World(), load_tokenizer(VOCABULARY)
     reader = Reader(model, tokenizer, min_score)
@@ -146,6 +174,7 @@ def measure(model: UNITERForPretraining, count: int, min_score: float | None) ->
     for attribute in ("colour", "shape"):
         values = sorted({o.attribute(attribute) for drawn in scenes for o in drawn.objects})
         result[f"masked {attribute}"] = masked_words(reader, scenes, told, regions, attribute, values)
+    result["masked relation"] = masked_relations(reader, told, regions)
     texts = [said.text for said in told]
     true = reader.matching(texts, regions)
     wrong = [
