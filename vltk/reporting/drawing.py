@@ -46,7 +46,7 @@ class Figure:
     def inline(self) -> str:
         """Return the drawing as a part of a page, which brings the colours."""
         size = f'viewBox="0 0 {number(self.width)} {number(self.height)}" width="{number(self.width)}"'
-        return f'<svg {size} role="img" aria-label="{html.escape(self.alt)}">{self.body}</svg>'
+        return f'<svg {size} role="img" aria-label="{html.escape(printable(self.alt))}">{self.body}</svg>'
 
     def file(self) -> str:
         """Return the drawing as a file of its own, with a margin."""
@@ -54,8 +54,8 @@ class Figure:
         corner = f'x="-{MARGIN}" y="-{MARGIN}"'
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-{MARGIN} -{MARGIN} {width} {height}" width="{width}" '
-            f"height=\"{height}\" font-family='{FILE_FONT}'><title>{html.escape(self.title)}</title>"
-            f"<desc>{html.escape(self.alt)}</desc><style>{file_style()}</style>"
+            f"height=\"{height}\" font-family='{FILE_FONT}'><title>{html.escape(printable(self.title))}</title>"
+            f"<desc>{html.escape(printable(self.alt))}</desc><style>{file_style()}</style>"
             f'<rect class="paper" {corner} width="{width}" height="{height}"/>{self.body}</svg>\n'
         )
 
@@ -115,7 +115,7 @@ class Canvas:
         more: dict[str, Any] = {"text_anchor": anchor, "font_weight": 600 if bold else None}
         if turn:
             more["transform"] = f"rotate({number(turn)} {number(x)} {number(y)})"
-        self.mark("text", kind, html.escape(content, quote=False), x=x, y=y, font_size=size, **more)
+        self.mark("text", kind, html.escape(printable(content), quote=False), x=x, y=y, font_size=size, **more)
 
     def line(self, x1: float, y1: float, x2: float, y2: float, *, kind: str = "grid", width: float = 1) -> None:
         """Draw a straight line."""
@@ -180,6 +180,16 @@ def number(value: float) -> str:
     """
     text = f"{value:.2f}".rstrip("0").rstrip(".")
     return "0" if text == "-0" else text
+
+
+def printable(text: str) -> str:
+    """Return a text whose control characters, which XML does not allow, are spaces.
+
+    Example:
+        >>> printable("a\\x00b")
+        'a b'
+    """
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def text_width(content: str, size: float = 12) -> float:

@@ -38,8 +38,13 @@ class Measured:
         return str(self.results.get("protocol", {}).get("split", self.path.name))
 
     def metrics(self) -> dict[str, dict[str, Any]]:
-        """Return the rows of the receipt by metric."""
-        return {str(row.get("metric")): row for row in self.results.get("metrics", [])}
+        """Return the rows of the receipt by metric, those that hold a number."""
+        rows = self.results.get("metrics") or []
+        return {
+            str(row.get("metric")): row
+            for row in rows
+            if isinstance(row, Mapping) and isinstance(row.get("value"), int | float) and isinstance(row.get("n"), int)
+        }
 
     def paths(self, name: str) -> tuple[Path, ...]:
         """Return the stores that an option named; none where it did not."""

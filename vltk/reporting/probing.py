@@ -40,7 +40,7 @@ def _shown(section: Section, run: Evidence, one: Measured) -> None:
     figures = [figure for measure in ("uuas", "spearman") if (figure := _layers(run, one, measure)) is not None]
     if figures:
         section.parts.append(Figures(figures=figures))
-    told = "; ".join(f"{row['metric']} {figure_text(row)}" for row in one.results.get("metrics", [])[:4])
+    told = "; ".join(f"{name} {figure_text(row)}" for name, row in list(one.metrics().items())[:4])
     section.parts.append(paragraph(f"{told}.", kind="note"))
     lines = chosen(_lines(one))
     if lines:
