@@ -89,7 +89,7 @@ def render(sections: Sequence[Section], *, title: str, lead: str) -> str:
 
     Example:
         >>> page = render([Section(key="a", title="A <b>", parts=["<p>told</p>"])], title="run", lead="")
-        >>> "A &lt;b&gt;" in page, "http" in page
+        >>> "A &lt;b&gt;" in page, "http://" in page
         (True, False)
     """
     filled = [section for section in sections if section.parts]
