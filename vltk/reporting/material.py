@@ -32,7 +32,7 @@ class Material:
 
     Attributes:
         pictures: files by image id; empty where no folder was named.
-        examples: stores to use in place of those that a receipt names.
+        examples: stores to use where those that a receipt names are not there.
         features: likewise.
         count: how many examples of a kind are shown.
         device: where models compute.
@@ -55,11 +55,12 @@ class Material:
 
     def stores(self, one: Measured) -> tuple[tuple[Path, ...], tuple[Path, ...]] | None:
         """Return the example and feature stores of a measurement; None where they are not there."""
-        examples = tuple(located(path, one.path) for path in self.examples or one.paths("examples"))
-        features = tuple(located(path, one.path) for path in self.features or one.paths("features"))
-        if not examples or not features or not all(path.is_dir() for path in (*examples, *features)):
-            return None
-        return examples, features
+        found = []
+        for name, instead in (("examples", self.examples), ("features", self.features)):
+            paths = tuple(located(path, one.path) for path in one.paths(name))
+            there = bool(paths) and all(path.is_dir() for path in paths)
+            found.append(paths if there else instead)
+        return (found[0], found[1]) if all(found) else None
 
     def split(self, run: Evidence, one: Measured) -> Split | None:
         """Open the split of an evaluation as the run sees it; None where its stores are not there.

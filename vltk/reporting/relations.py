@@ -15,6 +15,7 @@ from vltk.errors import VltkError
 from vltk.isd.encoder import load_encoder
 from vltk.isd.objects import Objects, annotated, objects_of
 from vltk.isd.rows import EXAMPLES
+from vltk.isd.survey import LEAST_OBJECTS
 from vltk.metrics.isd import Reading
 from vltk.metrics.isd import relations as relations_of
 from vltk.models._layers import layer_place
@@ -158,6 +159,8 @@ def _example(
     pair = found[0][1]
     example = pair.example
     objects = objects_of(example, annotated(pair.picture), chains=protocol.get("chains", "merged"))
+    if len(objects) < LEAST_OBJECTS:
+        return
     phrases = [_phrase(pair, places) for places in objects.words]
     section.parts.append(f"<h3>{escaped(sentence(example))}</h3>\n")
     reading = Reading(**protocol.get("reading", {}))
