@@ -158,7 +158,8 @@ class AttentionPooling(nn.Module):
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         """Pool [B, N, H] under a [B, N] mask to [B, H]."""
         scores = self.score(states).squeeze(2).masked_fill(~mask, -torch.inf)
-        return (scores.softmax(dim=1).unsqueeze(1) @ states.masked_fill(~mask.unsqueeze(-1), 0)).squeeze(1)
+        pooled: Tensor = scores.softmax(dim=1).unsqueeze(1) @ states.masked_fill(~mask.unsqueeze(-1), 0)
+        return pooled.squeeze(1)
 
 
 def build_pooling(kind: Pooling, *, hidden: int, k: int = 5) -> nn.Module:
