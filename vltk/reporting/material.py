@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,12 +86,18 @@ def trained_on(run: Path) -> Mapping[str, object]:
 
 
 def find_pictures(folder: Path | None) -> dict[str, Path]:
-    """Return the files of a folder by the id of their picture.
+    """Return the files of a folder by both ids that extraction may have given them: name, and path below the folder.
+
+    Names that two files share are left out.
 
     Raises:
-        VltkError: there is no such folder, or no picture in it.
+        VltkError: there is no such folder, or it cannot be read.
     """
-    return {} if folder is None else {one.image_id: one.path for one in list_images(folder).files}
+    if folder is None:
+        return {}
+    found = {one.image_id: one.path for one in list_images(folder, ids="path").files}
+    names = Counter(path.stem for path in found.values())
+    return {path.stem: path for path in found.values() if names[path.stem] == 1} | found
 
 
 def located(path: Path, beside: Path) -> Path:
