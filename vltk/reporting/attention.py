@@ -38,7 +38,7 @@ class PairAttention:
     @property
     def length(self) -> int:
         """T: word pieces, [CLS] and [SEP] included."""
-        return self.scores.shape[-1] - len(self.picture)
+        return int(self.scores.shape[-1]) - len(self.picture)
 
     @property
     def words(self) -> list[str]:

@@ -160,8 +160,8 @@ def _trace(canvas: Canvas, trace: Trace, x: _Axis, y: _Axis) -> None:
     if len(points) > 1:
         canvas.path(points, kind=f"l{trace.colour} d{trace.colour}")
     if trace.dots or len(points) == 1:
-        for place in points:
-            canvas.dot(*place, kind=f"f{trace.colour}")
+        for point in points:
+            canvas.dot(*point, kind=f"f{trace.colour}")
 
 
 def _end_labels(canvas: Canvas, traces: Sequence[Trace], x: float, y: _Axis) -> None:

@@ -156,7 +156,7 @@ class Canvas:
             fit: SVG's ``preserveAspectRatio``.
             kind: "heat" keeps the squares of a table sharp.
         """
-        size = {"x": x, "y": y, "width": width, "height": height}
+        size: dict[str, Any] = {"x": x, "y": y, "width": width, "height": height}
         self.mark("image", kind, href=address, **size, preserveAspectRatio=fit)
 
     def tick(self, x: float, y: float) -> None:

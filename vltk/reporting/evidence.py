@@ -37,7 +37,7 @@ class Measured:
         """What tells one split from another: its hash, else its name."""
         return str(self.results.get("protocol", {}).get("split", self.path.name))
 
-    def metrics(self) -> dict[str, dict[str, Any]]:
+    def metrics(self) -> dict[str, Mapping[str, Any]]:
         """Return the rows of the receipt by metric, those that hold a number."""
         rows = self.results.get("metrics") or []
         return {

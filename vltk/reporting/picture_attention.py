@@ -58,7 +58,7 @@ def _correlates(model: str) -> bool:
 
 def _maps(section: Section, run: Evidence, one: Measured, split: Split, material: Material) -> None:
     task: Any = open_run(run.path, split).task
-    model = getattr(task, "scorer", None)
+    model = task.scorer
     ids = _chosen(one, split, material.count)
     batch = task.image_batch(split, ids)
     with torch.inference_mode():
