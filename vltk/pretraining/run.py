@@ -109,11 +109,8 @@ def prepare_run(
 
     Raises:
         DataError: the sets have different vocabularies or feature sizes, or the weights do not fit.
-        UsageError: an objective or a set that is not there, or nothing that is trained.
+        UsageError: an objective or a set that is not there, nothing to train, or a model without pre-training.
     """
-    if not hasattr(architecture, "build_for_pretraining"):
-        remedy = "fine-tune it, or pre-train uniter or ssrp"
-        raise UsageError(f"{model} has no pre-training", where="--model", remedy=remedy)
     shares = parse_shares(data.objective, [source.name for source in sources])
     names = list(dict.fromkeys(share.objective for share in shares))
     tokenizer = _tokenizer_of([*sources, *held_out])
@@ -123,31 +120,17 @@ def prepare_run(
     torch.manual_seed(seed)
     needs_classes = any(getattr(objective_classes()[name], "needs_classes", False) for name in names)
     sizes = _sizes([*sources, *held_out], tokenizer, needs_classes=needs_classes)
-    sizes |= _label_counts(sources, architecture)
     _check_texts([*sources, *held_out], architecture, augmented=bool(paired or data.augmented))
-    network = replace(architecture, **sizes).build_for_pretraining()
-    fresh = _started(network, init)
-    network.encoder.recomputes_activations = training.checkpointing
-    if training.compile:
-        compile_layers(network.encoder.layers)
+    network, fresh = _network(model, architecture, sizes | _label_counts(sources, architecture), training, init)
     official = data.batching == "official"
     buckets = TokenBuckets(max_tokens=data.batch_tokens, official=official, drop_last=official)
-    mismatch = {"itm": objectives.mismatch}
-    mixture = Mixture(
-        sources,
-        shares,
-        buckets=buckets,
-        micro_batches=training.micro_batches,
-        seed=seed,
-        mismatch=mismatch,
-        paired=paired,
-        augmented=data.augmented,
-    )
+    order: dict[str, Any] = {"mismatch": {"itm": objectives.mismatch}, "paired": paired}
+    run: dict[str, Any] = {"micro_batches": training.micro_batches, "seed": seed, "augmented": data.augmented}
     whole = replace(buckets, drop_last=False)
-    measured = Validation(held_out, names, mismatch=mismatch, buckets=whole, limit=data.validation_limit, paired=paired)
+    measured = Validation(held_out, names, buckets=whole, limit=data.validation_limit, **order)
     return PreparedRun(
         module=Pretraining(network, built),
-        plan=mixture,
+        plan=Mixture(sources, shares, buckets=buckets, **order, **run),
         measuring=measured if held_out else None,
         training=training,
         device=device,
@@ -155,6 +138,21 @@ def prepare_run(
         about=about_weights(network.encoder.config, model)
         | describe_stores([source.features for source in sources], tokenizer, data),
     )
+
+
+def _network(
+    model: str, architecture: Any, sizes: dict[str, int], training: TrainingConfig, init: Path | None
+) -> tuple[Any, list[str]]:
+    """Return the model with its pre-training heads, and what did not start from the given weights."""
+    if not hasattr(architecture, "build_for_pretraining"):
+        remedy = "fine-tune it, or pre-train uniter or ssrp"
+        raise UsageError(f"{model} has no pre-training", where="--model", remedy=remedy)
+    network = replace(architecture, **sizes).build_for_pretraining()
+    fresh = _started(network, init)
+    network.encoder.recomputes_activations = training.checkpointing
+    if training.compile:
+        compile_layers(network.encoder.layers)
+    return network, fresh
 
 
 def _started(network: Any, init: Path | None) -> list[str]:
