@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +109,21 @@ def test_workers_change_nothing(stores: Stores, tmp_path: Path) -> None:
         out = tmp_path / workers
         assert main(arguments(stores, out, *STAGE_2, "--num-workers", workers, steps=3)) == 0
     assert_same(*(read_weights(tmp_path / workers / "last") for workers in ("0", "2")))
+
+
+@pytest.mark.slow
+def test_two_processes_come_to_the_probes_of_one(stores: Stores, tmp_path: Path) -> None:
+    # The frozen encoder gets no gradient in any process, which the exchange between them must bear.
+    more = [*STAGE_2, "--micro-batches", "2"]
+    assert main(arguments(stores, tmp_path / "one", *more, steps=4)) == 0
+    line = [sys.executable, "-m", "vltk", *arguments(stores, tmp_path / "two", *more, "--nproc", "2", steps=4)]
+    subprocess.run(line, check=True, timeout=200, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    one, two = (read_weights(tmp_path / run / "last") for run in ("one", "two"))
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=1e-4, atol=1e-6)
+    assert torch.equal(
+        one["model.encoder.text_layers.0.expand.weight"], two["model.encoder.text_layers.0.expand.weight"]
+    )
 
 
 def test_a_held_out_set_is_measured_with_its_own_views(stores: Stores, tmp_path: Path) -> None:
