@@ -222,11 +222,20 @@ class Trainer:
         self.processes.unscale_gradients()
         return clip_repeated(self.parameters, repeated, limit=limit)
 
-    def _validate(self, validate: Validate) -> None:
+    def measure_again(self) -> None:
+        """Measure the module as it is: for a run that ended before anything was said of its last validation."""
+        if self.validate:
+            self._measured(self.validate)
+
+    def _measured(self, validate: Validate) -> tuple[float, dict[str, float]]:
         self.core.eval()
         with torch.no_grad(), gathered(self.module) if self.sharded else contextlib.nullcontext():
-            quality, figures = validate(self.processes, self.module)
+            found = validate(self.processes, self.module)
         self.core.train()
+        return found
+
+    def _validate(self, validate: Validate) -> None:
+        quality, figures = self._measured(validate)
         self.journal.validation(self.step, figures)
         if quality > self.best:
             self.best = quality

@@ -100,6 +100,20 @@ def test_a_finished_run_is_not_run_again(stores: Stores, tmp_path: Path, capsys:
     assert first["figures"] == again["figures"]
 
 
+def test_a_finished_run_says_as_much_of_its_validation_again(
+    stores: Stores, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = words(stores, tmp_path / "run", *measured(stores))
+    first = ran(capsys, *given)["metrics"]
+    assert any("interval_95" in row for row in first)
+    assert ran(capsys, *given)["metrics"] == first
+    # Killed between its last checkpoint and its receipt.
+    (tmp_path / "run" / "results.json").unlink()
+    journal = (tmp_path / "run" / "metrics.jsonl").read_text("utf-8")
+    assert ran(capsys, *given)["metrics"] == first
+    assert (tmp_path / "run" / "metrics.jsonl").read_text("utf-8") == journal
+
+
 def test_the_stores_may_move_and_loading_processes_may_change(
     stores: Stores, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

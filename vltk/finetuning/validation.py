@@ -115,7 +115,7 @@ class PredictionMeasuring:
         return (quality if better else -quality), figures
 
     def rows(self, figures: Mapping[str, float]) -> list[dict[str, Any]]:
-        """Return the figures as rows of the receipt; those of a run that had ended before, without their intervals."""
+        """Return the figures as rows of the receipt; what this process did not measure, without its interval."""
         known = {one.metric: one.row() for one in self.measured if figures.get(one.metric) == one.value}
         bare = {name: {"metric": name, "value": value, "n": len(self.split)} for name, value in figures.items()}
         return [*(bare | known).values()]

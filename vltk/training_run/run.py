@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -110,8 +111,11 @@ class TrainingRun:
             self.write_more(folder)
         if checkpoint is not None:
             trainer.resume(checkpoint)
+        ended = trainer.step >= self.training.steps
         try:
             trainer.train()
+            if ended and not (folder.path / RESULTS).is_file():
+                trainer.measure_again()
         finally:
             journal.close()
         results = self._receipt(folder, journal, processes)
@@ -143,7 +147,7 @@ class TrainingRun:
             "steps": self.training.steps,
             "parameters": count_parameters(self.module),
             "config": to_dict(folder.config),
-            "metrics": self.measuring.rows(measured) if self.measuring else [],
+            "metrics": self._rows(folder, measured),
             "figures": {name: value for name, value in journal.figures.items() if "validation" not in name},
             "weights": {name: file_sha256(path) for name, path in checkpoints.items() if path.is_file()},
             "inputs": folder.inputs,
@@ -155,6 +159,14 @@ class TrainingRun:
             "peak": peak_memory(),
             "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
+
+    def _rows(self, folder: RunFolder, measured: Mapping[str, float]) -> list[dict[str, Any]]:
+        """Return the figures as rows; what an earlier receipt says of an equal figure, its interval, still holds."""
+        rows = self.measuring.rows(measured) if self.measuring else []
+        path = folder.path / RESULTS
+        before = json.loads(path.read_text("utf-8")).get("metrics", []) if path.is_file() else []
+        known = {(row["metric"], row["value"]): row for row in before if "interval_95" in row}
+        return [row if "interval_95" in row else known.get((row["metric"], row["value"]), row) for row in rows]
 
     def estimated(self, processes: int, *, size: Any = None) -> dict[str, Any]:
         """Return what the run would cost, from a few micro-batches that it times; nothing is written.
