@@ -88,6 +88,7 @@ def published_captions(model: VSRN, regions: Tensor, ids: Tensor, lengths: Tenso
     branch, longest = model.captions, model.config.caption_length
     labels = F.pad(ids, (0, longest + 1 - ids.shape[1]))
     masks = (torch.arange(longest + 1) <= lengths.unsqueeze(1)).float()
+    words = branch.word(labels)
     states, memory = branch.reader(branch.project(regions))
     hidden, scores = memory[0], []
     for place in range(longest - 1):
@@ -95,7 +96,7 @@ def published_captions(model: VSRN, regions: Tensor, ids: Tensor, lengths: Tenso
         joined = torch.cat((states, repeated), 2).view(-1, 2 * states.shape[2])
         energies = branch.energy(torch.tanh(branch.attend(joined))).view(len(states), -1)
         context = torch.bmm(F.softmax(energies, dim=1).unsqueeze(1), states).squeeze(1)
-        hidden = branch.decoder(torch.cat([branch.word(labels[:, place]), context], dim=1), hidden)
+        hidden = branch.decoder(torch.cat([words[:, place], context], dim=1), hidden)
         scores.append(F.log_softmax(branch.out(hidden), dim=1).unsqueeze(1))
     found = torch.cat(scores, 1)
     flat = -found.reshape(-1, found.shape[2]).gather(1, labels[:, 1:longest].reshape(-1, 1))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -25,7 +26,12 @@ def over_regions(states: Tensor, mask: Tensor) -> Tensor:
         >>> over_regions(torch.tensor([[[3.0], [4.0], [9.0]]]), torch.tensor([[True, True, False]])).flatten().tolist()
         [0.6000000238418579, 0.800000011920929, 0.0]
     """
-    return F.normalize(states.masked_fill(~mask.unsqueeze(-1), 0), dim=1, eps=1e-12)
+    return F.normalize(without_padding(states, mask), dim=1, eps=1e-12)
+
+
+def without_padding(states: Tensor, mask: Tensor) -> Tensor:
+    """Return [B, R, H] states with zeros at padding, themselves where there is none (36 regions, as published)."""
+    return states if bool(mask.all()) else states.masked_fill(~mask.unsqueeze(-1), 0)
 
 
 class RelationLayer(nn.Module):
@@ -62,7 +68,7 @@ class RelationLayer(nn.Module):
         else:
             scores = self.query(states) @ self.key(states).transpose(1, 2)
         count = mask.sum(dim=1).view(-1, 1, 1)
-        return scores.masked_fill(~mask.unsqueeze(1), 0) / count
+        return without_padding(scores.transpose(1, 2), mask).transpose(1, 2) / count
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         """Turn [B, R, H] regions under a [B, R] mask into relation-enhanced ones (equation 3); padding is zero."""
@@ -70,10 +76,10 @@ class RelationLayer(nn.Module):
         if self.folds(mask.numel()):
             weight, bias = self.output.weight @ self.value.weight, self.output.weight @ self.value.bias
             update = F.linear(relations @ states, weight, self.output.bias)
-            update = update + relations.sum(dim=2, keepdim=True) * bias
+            update = torch.addcmul(update, relations.sum(dim=2, keepdim=True), bias)
         else:
             update = self.output(relations @ self.value(states))
-        return (norm_of_regions(self.norm, update, mask) + states).masked_fill(~mask.unsqueeze(-1), 0)
+        return without_padding(norm_of_regions(self.norm, update, mask) + states, mask)
 
 
 def norm_of_regions(norm: nn.BatchNorm1d, states: Tensor, mask: Tensor) -> Tensor:
@@ -131,7 +137,7 @@ class RegionReasoner(nn.Module):
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return [B, H] vectors of pictures and the [B, R, H] relation-enhanced regions that they were read from."""
         mask = batch.region_mask
-        states = self.projected(batch).masked_fill(~mask.unsqueeze(-1), 0)
+        states = without_padding(self.projected(batch), mask)
         for layer in self.relations.values():
             states = layer(states, mask)
         if self.norm_after:
