@@ -133,10 +133,10 @@ def verification(results: Results) -> Iterator[Finding]:
 
 
 def report(results: Results) -> Iterator[Finding]:
-    """Say how large the page is."""
+    """Say what the page holds."""
     told = results["report"]
-    proves = f"bytes of a page with {len(told['sections'])} parts; {told['figures']} figures are files as well"
-    yield Finding(figure="report", value=told["bytes"], proves=proves)
+    proves = f"parts of one page that needs no other file; {told['figures']} figures are files as well"
+    yield Finding(figure="report", value=len(told["sections"]), proves=proves)
 
 
 # -- rows of receipts -----------------------------------------------------------------------------------------------
