@@ -12,6 +12,7 @@ from vltk.errors import DataError, UsageError
 from vltk.reporting.drawing import Canvas, Figure
 from vltk.reporting.evidence import read_run, read_runs
 from vltk.reporting.figure_files import as_png
+from vltk.reporting.recall import evaluations
 from vltk.reporting.report import write_report
 
 
@@ -111,6 +112,35 @@ def test_an_evaluation_alone_is_reported_on(run, tmp_path):
     found = read_run(run / "eval" / "test")
     assert (found.name, found.trained, [one.kind for one in found.measured]) == ("plain", False, ["evaluation"])
     check(write_report([run / "eval" / "test"], tmp_path / "report.html").page)
+
+
+def test_evaluations_of_one_split_with_and_without_a_first_stage_are_kept_apart(run, tmp_path):
+    other = make_run(tmp_path / "other", seed=1)
+    make_evaluation(other / "eval" / "test", [2, 1, 2, 3, 1, 1], [1, 1, 1], run=other)
+    staged = {"how": {"rerank_from": "scores"}}
+    make_evaluation(run / "eval" / "two-stages", [9, 9, 9, 9, 9, 9], [9, 9, 9], run=run, config=staged)
+    found = read_runs([run, other])
+    assert [[(one.name, two.path.name) for one, two in group] for group in evaluations(found)] == [
+        [("plain", "test"), ("other", "test")],
+        [("plain", "two-stages")],
+    ]
+    assert [one.path.name for one in found[0].examples] == ["test"]
+    page = check(write_report([run, other], tmp_path / "report.html").page)
+    differences = page.text.split("Difference to plain")[1:]
+    assert len(differences) == 1, "what has a first stage is not compared with what has none"
+
+
+def test_two_runs_are_told_apart_by_chance_or_not(tmp_path):
+    runs = [make_run(tmp_path / name) for name in ("worse", "better")]
+    for run, rank in zip(runs, (20, 1), strict=True):
+        make_evaluation(run / "eval" / "test", [rank] * 40, [rank] * 20, run=run)
+    page = check(write_report(runs, tmp_path / "report.html").page)
+    assert "better differs from worse in" in page.text
+    assert "+100.0" in page.text
+    same = [runs[0], make_run(tmp_path / "same")]
+    make_evaluation(same[1] / "eval" / "test", [20] * 40, [20] * 20, run=same[1])
+    page = check(write_report(same, tmp_path / "report.html").page)
+    assert "same does not differ from worse beyond chance" in page.text
 
 
 def refused(tmp_path: Path, kind: type[Exception], match: str, *runs: Path) -> None:

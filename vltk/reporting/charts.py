@@ -13,7 +13,7 @@ from vltk.reporting.drawing import WIDTH, Canvas, Figure, heat_address, shortene
 
 _HEIGHT = 236
 _LABEL = 11
-_NAMES = 16
+_NAMES = 18
 _ROW = 26
 
 

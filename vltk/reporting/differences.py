@@ -9,7 +9,7 @@ from vltk.errors import VltkError
 from vltk.isd.report import NAMES as _DISTANCES
 from vltk.reporting.charts import Mark, interval_chart
 from vltk.reporting.drawing import Figure
-from vltk.reporting.evidence import Evidence, Kind
+from vltk.reporting.evidence import Evidence, Kind, Measured
 from vltk.reporting.page import Figures, Section, missing, paragraph, table
 from vltk.reporting.recall import Pair
 from vltk.run_folder.comparison import Difference, compare
@@ -28,7 +28,7 @@ def differences(runs: Sequence[Evidence]) -> Section:
     for kind in _UNITS:
         for one in first.of(kind):
             others = _others((first, one), runs[1:], kind)
-            if others:
+            if others and (one.path / OUTCOMES).is_file():
                 _compared(section, (first, one), others, kind)
     if not section.parts:
         command = "vltk eval RUN --examples STORE --features STORE"
@@ -37,13 +37,25 @@ def differences(runs: Sequence[Evidence]) -> Section:
 
 
 def _others(first: Pair, runs: Sequence[Evidence], kind: Kind) -> list[Pair]:
-    task, split = first[1].results.get("task"), first[1].split
-    return [
-        (run, one)
-        for run in runs
-        for one in run.of(kind)[::-1]
-        if (one.results.get("task"), one.split) == (task, split) and (one.path / OUTCOMES).is_file()
-    ]
+    """Return for each other run what was measured on the first one's split, in a folder of its name if there is one.
+
+    Where the first run was measured several times on the split (with a first stage and without), only equal names
+    belong together.
+    """
+    run, one = first
+    several = len(_alike(run, one, kind)) > 1
+    found = []
+    for other in runs:
+        alike = [two for two in _alike(other, one, kind) if (two.path / OUTCOMES).is_file()]
+        named = [two for two in alike if two.path.name == one.path.name]
+        chosen = named or ([] if several else alike)
+        found += [(other, chosen[-1])] if chosen else []
+    return found
+
+
+def _alike(run: Evidence, one: Measured, kind: Kind) -> list[Measured]:
+    task, split = one.results.get("task"), one.split
+    return [two for two in run.of(kind) if (two.results.get("task"), two.split) == (task, split)]
 
 
 def _compared(section: Section, first: Pair, others: Sequence[Pair], kind: Kind) -> None:

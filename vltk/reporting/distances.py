@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from vltk.isd.encoder import JOINT
 from vltk.reporting.charts import Trace, heat_chart, line_chart
 from vltk.reporting.drawing import Figure
 from vltk.reporting.evidence import Evidence, Measured
@@ -31,6 +32,8 @@ def distances(runs: Sequence[Evidence]) -> Section:
     if curves:
         section.parts.append(Figures(figures=_curves(curves)))
         section.parts.extend(paragraph(text, kind="note") for pair in curves for text in _correlations(*pair))
+    if not any(run.trained and run.asked.get("model", JOINT[0]) in JOINT for run in runs):
+        return section
     command = "vltk isd RUN --examples STORE --features BOXES"
     if not measured:
         section.parts.append(missing("Relation consistency was not measured", f"{command} --out RUN/isd"))

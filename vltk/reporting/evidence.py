@@ -88,6 +88,13 @@ class Evidence:
         """Return what was measured of one kind."""
         return [one for one in self.measured if one.kind == kind]
 
+    @property
+    def examples(self) -> list[Measured]:
+        """The evaluation that examples are shown of: the last one without a first stage, if there is any."""
+        found = self.of("evaluation")
+        alone = [one for one in found if not (one.config.get("how") or {}).get("rerank_from")]
+        return (alone or found)[-1:]
+
 
 def read_runs(paths: Sequence[Path]) -> list[Evidence]:
     """Read several runs, each with a name and a colour of its own.

@@ -33,7 +33,7 @@ def joint_attention(runs: Sequence[Evidence], material: Material) -> Section:
     for place, run in enumerate(runs):
         if not run.trained or run.asked.get("model", JOINT[0]) not in JOINT:
             continue
-        measured = run.of("evaluation")[-1:]
+        measured = run.examples
         split = _split(section, run, measured, material)
         if split is None:
             continue

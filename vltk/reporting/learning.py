@@ -29,6 +29,8 @@ def learning(runs: Sequence[Evidence]) -> Section:
     drawn = [_figure(name, runs) for name in (*losses, *validations, *pace)]
     if drawn:
         section.parts.append(Figures(figures=drawn))
+    if not any(run.trained for run in runs):
+        return section
     if not section.parts:
         section.parts.append(missing("No run has learning curves", "vltk finetune --task T --out RUN"))
     elif not validations:

@@ -10,6 +10,7 @@ import vltk
 from vltk.reporting.drawing import Figure
 from vltk.reporting.palette import FONT, page_style
 
+_LONG = 40
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _STYLE = f"""
 *{{box-sizing:border-box}}html{{-webkit-text-size-adjust:100%;scroll-behavior:smooth}}
@@ -26,7 +27,7 @@ figure svg{{width:100%;height:auto;display:block;overflow:visible}}
 svg text{{font-family:{FONT}}}.wide{{max-width:none}}
 .scroll{{overflow-x:auto;margin:.8rem 0}}table{{border-collapse:collapse;font-size:.875rem}}
 th,td{{text-align:left;padding:.25rem .9rem .25rem 0;border-bottom:1px solid var(--grid);vertical-align:top}}
-.scroll td,.scroll th{{white-space:nowrap}}
+.scroll td,.scroll th{{white-space:nowrap}}.scroll .long{{white-space:normal;min-width:16rem}}
 th{{font-weight:600;color:var(--muted)}}.num{{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}}
 .cards{{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,320px),1fr));gap:1.2rem}}
 .card{{background:var(--panel);border-radius:8px;padding:.9rem 1.1rem;break-inside:avoid;min-width:0}}
@@ -35,7 +36,7 @@ dl{{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.15rem .9re
 dt{{color:var(--muted)}}dd{{margin:0;overflow-wrap:anywhere}}
 details{{margin:.5rem 0;font-size:.875rem}}summary{{cursor:pointer;color:var(--c0)}}
 .chip{{display:inline-block;width:.75em;height:.75em;border-radius:50%;margin-right:.4em}}
-.trees{{background:#fff;border-radius:8px;padding:.6rem;overflow-x:auto}}
+.trees{{background:#fff;border-radius:8px;padding:.6rem;overflow-x:auto}}.trees svg{{width:auto}}
 @media print{{body{{max-width:none;padding:0;font-size:10.5pt}}nav,summary,.screen{{display:none}}
 h2,h3{{break-after:avoid}}.card{{border:1px solid var(--grid);break-inside:auto}}.scroll{{overflow:visible}}
 .figures{{grid-template-columns:repeat(2,1fr)}}details::details-content{{content-visibility:visible;display:block}}
@@ -148,10 +149,15 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, numeric: Se
     kinds = [' class="num"' if place in numeric else "" for place in range(len(headings))]
     head = "".join(f"<th{kind}>{html.escape(text)}</th>" for kind, text in zip(kinds, headings, strict=True))
     body = "".join(
-        "<tr>" + "".join(f"<td{kind}>{html.escape(cell)}</td>" for kind, cell in zip(kinds, row, strict=True)) + "</tr>"
-        for row in rows
+        "<tr>" + "".join(_cell(kind, text) for kind, text in zip(kinds, row, strict=True)) + "</tr>" for row in rows
     )
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>\n'
+
+
+def _cell(kind: str, text: str) -> str:
+    # What is long wraps, so that the columns of numbers stay in view.
+    kind = kind or (' class="long"' if len(text) > _LONG else "")
+    return f"<td{kind}>{html.escape(text)}</td>"
 
 
 def definitions(pairs: Iterable[tuple[str, str]]) -> str:

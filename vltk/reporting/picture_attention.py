@@ -34,7 +34,7 @@ def picture_attention(runs: Sequence[Evidence], material: Material) -> Section:
     for run in runs:
         if not run.trained or not _correlates(str(run.asked.get("model"))):
             continue
-        measured = run.of("evaluation")[-1:]
+        measured = run.examples
         try:
             split = material.split(run, measured[0]) if measured else None
             if split is None:

@@ -17,6 +17,7 @@ from vltk.reporting.recall import figure_text
 from vltk.reporting.tree_figure import sentence_trees
 
 SENTENCES = "sentences.jsonl"
+_PROBED = ("uniter", "ssrp")
 _SIZE = re.compile(r'<svg[^>]*? width="([\d.]+)" height="([\d.]+)"')
 
 
@@ -30,8 +31,13 @@ def probes(runs: Sequence[Evidence]) -> Section:
             except (KeyError, TypeError, ValueError, VltkError) as error:
                 told = f"{run.name}: the probe in {one.path} is damaged ({error!s:.80}); probe again."
                 section.parts.append(paragraph(told, kind="missing"))
-    if not section.parts and any(run.asked.get("model", "uniter") in ("uniter", "ssrp") for run in runs):
-        section.parts.append(missing("No run was probed for dependency trees", "vltk probe RUN --out RUN/probe"))
+    if not section.parts and any(run.trained and run.asked.get("model", "uniter") in _PROBED for run in runs):
+        section.parts.append(
+            missing(
+                "No run was probed for dependency trees",
+                "vltk probe RUN --examples TREES --features STORE --out RUN/probe",
+            )
+        )
     return section
 
 

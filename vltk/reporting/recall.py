@@ -24,7 +24,17 @@ def evaluations(runs: Sequence[Evidence]) -> list[list[Pair]]:
     for run in runs:
         for one in run.of("evaluation"):
             groups.setdefault((str(one.results.get("task")), one.split), []).append((run, one))
-    return list(groups.values())
+    return [part for group in groups.values() for part in _apart(group)]
+
+
+def _apart(group: list[Pair]) -> list[list[Pair]]:
+    """Return a group as it is, or by the name of its folders where a run was evaluated several times on one split."""
+    if len({run.path for run, _ in group}) == len(group):
+        return [group]
+    parts: dict[str, list[Pair]] = {}
+    for run, one in group:
+        parts.setdefault(one.path.name, []).append((run, one))
+    return list(parts.values())
 
 
 def quality(runs: Sequence[Evidence]) -> Section:
@@ -39,7 +49,7 @@ def quality(runs: Sequence[Evidence]) -> Section:
         card = group[0][1].results.get("protocol", {})
         section.parts.append(folded("Protocol", definitions((str(k), str(v)) for k, v in card.items())))
     for run in runs:
-        if not run.of("evaluation"):
+        if run.trained and not run.of("evaluation"):
             command = f"vltk eval {run.path} --examples STORE --features STORE"
             section.parts.append(missing(f"{run.name} has not been evaluated", command))
     return section

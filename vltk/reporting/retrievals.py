@@ -104,7 +104,7 @@ def retrievals(runs: Sequence[Evidence], material: Material) -> Section:
     section = Section(key="retrievals", title="Best and worst retrievals")
     pictures = True
     for run in runs:
-        for one in run.of("evaluation")[-1:]:
+        for one in run.examples:
             try:
                 ranking = read_ranking(one)
             except VltkError as error:
