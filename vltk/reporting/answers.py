@@ -5,13 +5,14 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
+from html import escape
 
 import numpy as np
 
 from vltk.errors import VltkError
 from vltk.reporting.drawing import WIDTH, Canvas, Figure, shortened
 from vltk.reporting.evidence import Evidence, Measured
-from vltk.reporting.material import SMALL, Material, escaped, sentence
+from vltk.reporting.material import SMALL, Material, sentence
 from vltk.reporting.page import Figures, Section, missing, paragraph
 from vltk.run_folder.outcomes import OUTCOMES, read_outcomes
 from vltk.run_folder.predictions import PREDICTIONS, read_predictions
@@ -38,7 +39,7 @@ def answers(runs: Sequence[Evidence], material: Material) -> Section:
 
 def _shown(section: Section, run: Evidence, one: Measured, material: Material) -> None:
     stores = material.stores(one)
-    section.parts.append(f"<h3>{escaped(f'{run.name}, {one.path.name}')}</h3>\n")
+    section.parts.append(f"<h3>{escape(f'{run.name}, {one.path.name}')}</h3>\n")
     if stores is None:
         lacks = f"The answers of {run.name} are not shown: the example store is not where it was"
         section.parts.append(missing(lacks, "vltk report ... --examples STORE"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 from itertools import islice
 
 from vltk.errors import VltkError
@@ -10,7 +11,7 @@ from vltk.isd.encoder import JOINT, load_encoder
 from vltk.reporting.attention import PairAttention, read_attention
 from vltk.reporting.evidence import Evidence, Measured
 from vltk.reporting.heads import maps_figure, patterns_figure, shapes_of
-from vltk.reporting.material import LARGE, Material, escaped, region_names
+from vltk.reporting.material import LARGE, Material, region_names
 from vltk.reporting.page import Figures, Section, missing, paragraph
 from vltk.reporting.retrievals import read_ranking
 from vltk.reporting.words import (
@@ -69,7 +70,7 @@ def _seen(section: Section, run: Evidence, one: Measured, split: Split, material
     loaded = load_encoder(str(run.path))
     pairs = read_attention(loaded, split.examples, split.features, ids, device=material.device)
     layer = best_layer(pairs)
-    section.parts.append(f"<h3>{escaped(run.name)}</h3>\n")
+    section.parts.append(f"<h3>{escape(run.name)}</h3>\n")
     told = (
         f"Attention of words to regions in layer {layer}, the mean over its heads: of all layers it tells regions "
         "apart most sharply. Point at a word, tap it, or choose it with Tab and the arrow keys."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -217,8 +216,3 @@ def shade(ground: Ground, boxes: Boxes, shares: list[float], *, most: int = 10) 
         if not rank:
             marks.append(f'<rect class="edge" {place} stroke-width="4"/><rect class="l1" {place} stroke-width="2.5"/>')
     return "".join(marks)
-
-
-def escaped(text: str) -> str:
-    """Return a text as it stands in HTML."""
-    return html.escape(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from html import escape
 from itertools import islice
 from typing import Any
 
@@ -17,7 +18,7 @@ from vltk.finetuning import open_run
 from vltk.metrics.attention_map import attention_map, rank_weights
 from vltk.reporting.drawing import WIDTH, Canvas, Figure, heat_address
 from vltk.reporting.evidence import Evidence, Measured
-from vltk.reporting.material import LARGE, Ground, Material, escaped
+from vltk.reporting.material import LARGE, Ground, Material
 from vltk.reporting.page import Figures, Section, missing, paragraph
 from vltk.reporting.retrievals import read_ranking
 from vltk.stores.ordered_features import ordered
@@ -72,7 +73,7 @@ def _maps(section: Section, run: Evidence, one: Measured, split: Split, material
             address = material.address(image_id, LARGE)
             figures.append(map_figure(regions, weights, address, name=f"map-{run.name}-{place + 1}", title=image_id))
     if figures:
-        section.parts.append(f"<h3>{escaped(run.name)}</h3>\n")
+        section.parts.append(f"<h3>{escape(run.name)}</h3>\n")
         told = (
             "Regions weigh by the rank of their inner product with the picture's embedding; where regions overlap "
             "their weights add up. The strongest is outlined."

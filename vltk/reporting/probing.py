@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 from vltk.errors import VltkError
 from vltk.reporting.charts import Trace, line_chart
 from vltk.reporting.drawing import Figure
 from vltk.reporting.evidence import Evidence, Measured
-from vltk.reporting.material import escaped
 from vltk.reporting.page import Figures, Section, missing, paragraph
 from vltk.reporting.recall import figure_text
 from vltk.reporting.tree_figure import sentence_trees
@@ -42,7 +42,7 @@ def probes(runs: Sequence[Evidence]) -> Section:
 
 
 def _shown(section: Section, run: Evidence, one: Measured) -> None:
-    section.parts.append(f"<h3>{escaped(run.name)}, {escaped(one.path.name)}</h3>\n")
+    section.parts.append(f"<h3>{escape(run.name)}, {escape(one.path.name)}</h3>\n")
     figures = [figure for measure in ("uuas", "spearman") if (figure := _layers(run, one, measure)) is not None]
     if figures:
         section.parts.append(Figures(figures=figures))
@@ -54,7 +54,7 @@ def _shown(section: Section, run: Evidence, one: Measured) -> None:
         section.parts.append(paragraph(legend, kind="note"))
     for place, (what, line) in enumerate(lines, 1):
         drawn = tree_figure(line, name=f"tree-{run.name}-{place}")
-        note = escaped(f"{what}: {line['right']} of {line['edges']} edges")
+        note = escape(f"{what}: {line['right']} of {line['edges']} edges")
         section.parts.append(f'<figure class="wide"><div class="trees">{drawn.body}</div>')
         section.parts.append(f"<figcaption>{note}</figcaption></figure>\n")
         section.parts.append(Figures(figures=[drawn], shown=False))
@@ -115,5 +115,5 @@ def tree_figure(line: Mapping[str, Any], *, name: str) -> Figure:
         raise ValueError("a drawing without size")
     words = " ".join(line["words"])
     alt = f"{words}: {line['right']} of {line['edges']} edges of the gold tree are predicted."
-    labelled = drawn.replace('role="img"', f'role="img" aria-label="{escaped(alt)}"', 1)
+    labelled = drawn.replace('role="img"', f'role="img" aria-label="{escape(alt)}"', 1)
     return Figure(name=name, title=words, alt=alt, body=labelled, width=float(told[1]), height=float(told[2]))

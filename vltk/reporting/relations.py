@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from vltk.models._layers import layer_place
 from vltk.reporting.attention import PairAttention, read_attention
 from vltk.reporting.drawing import WIDTH, Canvas, Figure, heat_address, shortened, text_width
 from vltk.reporting.evidence import Evidence, Measured
-from vltk.reporting.material import LARGE, Ground, Material, escaped, label_boxes, sentence
+from vltk.reporting.material import LARGE, Ground, Material, label_boxes, sentence
 from vltk.reporting.page import Figures, Section, missing, paragraph
 from vltk.stores.examples import ExampleStore
 from vltk.stores.features import FeatureStore
@@ -162,7 +163,7 @@ def _example(
     if len(objects) < LEAST_OBJECTS:
         return
     phrases = [_phrase(pair, places) for places in objects.words]
-    section.parts.append(f"<h3>{escaped(sentence(example))}</h3>\n")
+    section.parts.append(f"<h3>{escape(sentence(example))}</h3>\n")
     reading = Reading(**protocol.get("reading", {}))
     layer = layer_place(int(protocol.get("layer", -1)), len(pair.scores))
     panels = [(side.name, side.distances[name], *_matrices(one, objects, layer, reading)) for side, one in found]

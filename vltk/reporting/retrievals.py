@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from typing import Literal
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from vltk.errors import VltkError
 from vltk.reporting.drawing import WIDTH, Canvas, Figure, shortened
 from vltk.reporting.evidence import Evidence, Measured
-from vltk.reporting.material import SMALL, Material, escaped, sentence
+from vltk.reporting.material import SMALL, Material, sentence
 from vltk.reporting.page import Figures, Section, missing, paragraph
 from vltk.run_folder.outcomes import OUTCOMES, read_outcomes
 from vltk.stores.examples import ExampleStore
@@ -140,7 +141,7 @@ def _shown(section: Section, run: Evidence, one: Measured, ranking: Ranking, mat
 
 def run_heading(run: Evidence, one: Measured) -> str:
     """Return the name of a run and of what it was measured on, as HTML."""
-    return escaped(f"{run.name}, {one.path.name}")
+    return escape(f"{run.name}, {one.path.name}")
 
 
 def _texts(one: Measured, material: Material) -> dict[str, str] | None:

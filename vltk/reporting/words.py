@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from vltk.errors import DataError
 from vltk.reporting.attention import PairAttention
 from vltk.reporting.charts import heat_chart
 from vltk.reporting.drawing import WIDTH, Canvas, Figure, number, shortened
-from vltk.reporting.material import Ground, escaped, label_boxes, shade
+from vltk.reporting.material import Ground, label_boxes, shade
 
 _SHOWN_WORDS = 6
 _MOST_WORDS = 40
@@ -132,12 +133,10 @@ def words_widget(
     for place, row in enumerate(rows):
         best = int(row.argmax())
         where = f"{'all words' if not place else words[place - 1]}: {labels[best]}, {row[best]:.0%}"
-        told = (
-            f'<text class="ink" x="0" y="{number(ground.height + 18)}" font-size="13">{escaped(shortened(where, 52))}'
-        )
+        told = f'<text class="ink" x="0" y="{number(ground.height + 18)}" font-size="13">{escape(shortened(where, 52))}'
         marks = shade(ground, _boxes(pair), row.tolist())
         groups.append(f'<g class="w w{place}">{marks}{told}</text></g>')
-    names = [escaped(word) for word in ("all words", *words)]
+    names = [escape(word) for word in ("all words", *words)]
     inputs = "".join(
         f'<input type="radio" name="{key}" id="{key}-{place}"{"" if place else " checked"} aria-label="{word}">'
         for place, word in enumerate(names)
@@ -145,7 +144,7 @@ def words_widget(
     spoken = "".join(f'<label for="{key}-{place}">{word}</label> ' for place, word in enumerate(names))
     alt = f"Picture {pair.picture.image_id}; {len(pair.picture)} regions shaded by the attention of the chosen word."
     view = f'viewBox="0 0 {WIDTH} {number(ground.height + 24)}"'
-    drawn = f'<svg {view} role="img" aria-label="{escaped(alt)}">{canvas.body}{"".join(groups)}</svg>'
+    drawn = f'<svg {view} role="img" aria-label="{escape(alt)}">{canvas.body}{"".join(groups)}</svg>'
     return f'<figure class="words">{inputs}<p>{spoken}</p>{drawn}</figure>\n'
 
 
