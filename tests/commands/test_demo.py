@@ -27,7 +27,6 @@ TINY = _demo_sizes.Sizes(
     pretraining=3,
     continuing=2,
     finetuning=2,
-    candidates=7,
     dual=2,
     reranked=2,
     captions=6,

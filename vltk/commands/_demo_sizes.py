@@ -14,7 +14,6 @@ class Sizes:
         pretraining: updates from random weights.
         continuing: updates from the shipped weights.
         finetuning: updates of each joint encoder.
-        candidates: pictures and captions that hard negatives are looked for among.
         dual: updates of each dual encoder.
         reranked: candidates of the first stage that are ranked anew.
         captions: on which relation consistency is measured.
@@ -27,7 +26,6 @@ class Sizes:
     pretraining: int
     continuing: int
     finetuning: int
-    candidates: int
     dual: int
     reranked: int
     captions: int
@@ -41,8 +39,7 @@ FULL = Sizes(
     pretraining=300,
     continuing=100,
     finetuning=200,
-    candidates=63,
-    dual=300,
+    dual=600,
     reranked=10,
     captions=400,
     shuffles=100,
@@ -54,8 +51,7 @@ QUICK = Sizes(
     pretraining=60,
     continuing=20,
     finetuning=20,
-    candidates=31,
-    dual=60,
+    dual=100,
     reranked=10,
     captions=100,
     shuffles=20,

@@ -171,7 +171,7 @@ class Demo:
             self._retrieval("finetune", {**start}),
             self._retrieval("finetune-iais", {**start, "iais": "singular"}),
         ]
-        proves = "retrieval is learnt from hard negatives, without IAIS and with it, from the same pairs in one order"
+        proves = "retrieval is learnt without IAIS and with it, from the same pairs in one order"
         return Stage(name="finetune", proves=proves, steps=steps, tell=found.finetuning)
 
     def _retrieval(self, name: str, more: Mapping[str, Any]) -> Step:
@@ -180,7 +180,6 @@ class Demo:
             "recipe": "uniter-tiny-retrieval",
             "steps": steps,
             "warmup": steps // 8,
-            "candidates": self.sizes.candidates,
             "validate_every": steps,
             "examples": (self.store("train"),),
             "features": (self.store("features"),),
