@@ -40,7 +40,7 @@ details{{margin:.5rem 0;font-size:.875rem}}summary{{cursor:pointer;color:var(--c
 @media print{{body{{max-width:none;padding:0;font-size:10.5pt}}nav,summary,.screen{{display:none}}
 h2,h3{{break-after:avoid}}.card{{border:1px solid var(--grid);break-inside:auto}}.scroll{{overflow:visible}}
 .figures{{grid-template-columns:repeat(2,1fr)}}details::details-content{{content-visibility:visible;display:block}}
-a{{color:inherit;text-decoration:none}}.scroll td,.scroll th{{white-space:normal}}}}
+a{{color:inherit;text-decoration:none}}table{{font-size:8pt}}.trees svg{{max-width:100%}}}}
 """
 
 
