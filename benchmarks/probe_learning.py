@@ -137,6 +137,27 @@ def show_gains(label: str, receipts: Sequence[dict]) -> None:
         print(f"  over {control:<18} {whole.mean:+.1f}{bounds}; {each}; {verdict}")
 
 
+def show_layer_gains(label: str, receipts: Sequence[dict]) -> None:
+    """Show what every layer gains on the test sentences; of the untrained encoder the best layer is taken."""
+    print(
+        f"{label}: points that each layer gains on the test sentences, mean over seeds (least), not chosen beforehand"
+    )
+    tables = [{(row["system"], row["layer"]): 100 * row["uuas"] for row in receipt["layers"]} for receipt in receipts]
+    untrained = [max(value for (system, _), value in one.items() if system == CONTROLS[1]) for one in tables]
+    others = {
+        CONTROLS[0]: [one[CONTROLS[0], None] for one in tables],
+        CONTROLS[1] + " (best layer)": untrained,
+        CONTROLS[2]: [one["encoder", 0] for one in tables],
+    }
+    for layer in sorted(layer for system, layer in tables[0] if system == "encoder" and layer):
+        gains = {
+            name: [one["encoder", layer] - control for one, control in zip(tables, controls, strict=True)]
+            for name, controls in others.items()
+        }
+        told = ", ".join(f"over {name} {np.mean(values):+.1f} ({min(values):+.1f})" for name, values in gains.items())
+        print(f"  layer {layer}: {told}")
+
+
 def facts(drawn: Scene) -> tuple[list[str], list[str]]:
     """What a scene holds: its objects, and the relations between them."""
     objects = [f"{one.colour} {one.shape}" for one in drawn.objects]
@@ -186,6 +207,7 @@ def main() -> None:
         print(f"{label}: {receipts[0]['sentences']} sentences, {receipts[0]['templates']} templates, seed 0")
         show_layers(label, receipts)
         show_gains(label, receipts)
+        show_layer_gains(label, receipts)
         show_retrieval(label, run, corpus, scenes, options.queries)
     print(f"\n{(time.process_time() - begin) / 60:.1f} CPU minutes")
 

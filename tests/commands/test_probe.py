@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
+from tests.small_pairs import TOKENIZER, write_examples
 from tests.small_relations import write_model
 from tests.small_trees import write_ssrp, write_trees
 from vltk.cli import main
@@ -18,6 +20,7 @@ from vltk.errors import StoppedEarlyError
 from vltk.metrics.trees import minimum_spanning_tree, score_tree, uuas
 from vltk.probing.relations import read_relations
 from vltk.run_folder.outcomes import read_outcomes
+from vltk.stores.examples import ExampleStore
 
 LAYERS = 4  # embeddings counted
 
@@ -206,6 +209,19 @@ def test_what_cannot_be_is_one_sentence(
     told = capsys.readouterr().err
     assert problem in told
     assert told.count("\n") == 1
+
+
+def test_a_store_of_other_word_pieces_is_refused(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = list(ExampleStore.open(made / "trees.lmdb"))
+    for name, tokenizer, problem in (
+        ("none", None, "names no tokenizer"),
+        ("other", replace(TOKENIZER, vocab_size=41), "has a vocabulary of 41 word pieces, the model one of 40"),
+    ):
+        store = write_examples(tmp_path / f"{name}.lmdb", told, tokenizer)
+        assert main(command(made, tmp_path / name, "--examples", store)) == 3
+        assert problem in capsys.readouterr().err
 
 
 def test_a_page_of_something_else_is_refused(made: Path, tmp_path: Path) -> None:

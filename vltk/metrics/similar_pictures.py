@@ -70,8 +70,8 @@ def discounted_gain(gains: NDArray[np.floating], found: NDArray[np.integer]) -> 
     discounts = 1 / np.log2(np.arange(2, length + 2))
     ideal = best @ discounts
     reached: NDArray[np.float64] = worth @ discounts
-    found: NDArray[np.float64] = np.divide(reached, ideal, out=np.zeros_like(reached), where=ideal > 0)
-    return found
+    shares: NDArray[np.float64] = np.divide(reached, ideal, out=np.zeros_like(reached), where=ideal > 0)
+    return shares
 
 
 def chance_gain(gains: NDArray[np.floating], length: int) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from vltk.errors import UsageError
+from vltk.errors import DataError, UsageError
 from vltk.isd.encoder import LoadedEncoder
 from vltk.metrics.protocol import split_hash
 from vltk.metrics.trees import uuas
@@ -121,7 +121,7 @@ class Session:
         for store in self.corpus.stores:
             tokenizer = store.metadata.tokenizer
             if tokenizer is None:
-                raise UsageError("names no tokenizer", where=store.path, remedy="prepare with --tokenizer")
+                raise DataError("names no tokenizer", where=store.path, remedy="prepare with --tokenizer")
             loaded.check(
                 self.corpus.features,
                 tokenizer,
