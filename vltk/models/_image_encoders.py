@@ -1,4 +1,4 @@
-"""Pictures as one vector: from regions, a convolutional network's grids, or both (VSE-infinity); videos, from frames."""
+"""Pictures as one vector: from regions, grids of a network, or both (VSE-infinity); videos, from frames."""
 
 from __future__ import annotations
 

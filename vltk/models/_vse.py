@@ -33,8 +33,8 @@ class VSEConfig:
     """
 
     image: Literal["region", "grid", "region+grid", "frame"] = "region"
-    """What a picture is: regions of a detector, the grid of a network that is trained from pixels, or both; "frame" is a
-    video, read and initialised as HGR does."""
+    """What a picture is: regions of a detector, the grid of a network that is trained from pixels, or both; "frame" is
+    a video, read and initialised as HGR does."""
     text: Literal["bert", "bigru"] = "bert"
     """What reads a text: BERT, or a bidirectional GRU over the words of the examples' own vocabulary."""
     image_pooling: Pooling = "gpo"
