@@ -83,7 +83,8 @@ def test_every_store_is_complete_and_speaks_of_drawn_pictures(made: Path) -> Non
         assert all(example.tokens for example in store)
     said = ExampleStore.open(made / "said-otherwise.lmdb")
     assert len(said) == 5 * 16
-    assert all(len(example.paraphrases[0]) == 2 and example.parses for example in said)
+    assert all(1 <= len(example.paraphrases[0]) <= 2 for example in said)
+    assert all(example.parses for example in said)
     assert len(list((made / "preview").iterdir())) == 12
 
 
