@@ -211,7 +211,7 @@ class Walk:
             step.delete()
         terminal.say(f"  $ {step.line}")
         begin = time.monotonic()
-        record = {"asked": step.asked(self.root), "result": step.run(terminal)}
+        record: dict[str, Any] = {"asked": step.asked(self.root), "result": step.run(terminal)}
         record["seconds"] = round(time.monotonic() - begin, 1)
         write_whole(self._file(step), [json.dumps(record, indent=2) + "\n"])
         return record

@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -125,7 +125,8 @@ def _libraries() -> Iterator[Check]:
         remedy = "install it: pip install -c constraints.txt ."
         yield Check(what="libraries", state="warning", found=f"{DISTRIBUTION} is not installed", remedy=remedy)
         return
-    unfit, fitting = [], []
+    unfit: list[str] = []
+    fitting: list[str] = []
     for one in asked:
         if one.marker is not None and not one.marker.evaluate({"extra": ""}):
             continue
@@ -138,7 +139,7 @@ def _libraries() -> Iterator[Check]:
     yield _extras(asked)
 
 
-def _extras(asked: list[object]) -> Check:
+def _extras(asked: Sequence[object]) -> Check:
     from packaging.requirements import Requirement
 
     missing: dict[str, list[str]] = {}
@@ -256,6 +257,6 @@ def _store(path: Path, terminal: Terminal) -> Check:
     if not found.ok:
         remedy = "save the good ones with vltk store repair"
         return Check(what=what, state="problem", found=f"{kind}; {found.problems[0]}", remedy=remedy)
-    unfinished = None if found.complete else "warning"
+    unfinished: Literal["warning"] | None = None if found.complete else "warning"
     remedy = "run the command that wrote it again; it goes on"
     return Check.of(what, kind if found.complete else f"{kind}, unfinished", worse=unfinished, remedy=remedy)
