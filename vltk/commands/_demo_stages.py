@@ -144,7 +144,7 @@ class Demo:
             self._pretrain("pretrain-fresh", sizes.pretraining, {"seed": self.seed}),
             self._pretrain("pretrain", sizes.continuing, {"init": Path("uniter-tiny"), "seed": self.seed}),
         ]
-        proves = "UNITER learns words from pictures; the weights that come with vltk have done so for 33,000 updates"
+        proves = "UNITER learns words from pictures; the weights that come with vltk have done so for 51,000 updates"
         return Stage(name="pretrain", proves=proves, steps=steps, tell=found.pretraining)
 
     def _pretrain(self, name: str, steps: int, more: Mapping[str, Any]) -> Step:
