@@ -140,7 +140,7 @@ def test_features_of_another_detector_are_refused(world, capsys):
     ("flags", "sentence"),
     [
         (("--view", "flap"), "there is no view 'flap'; did you mean flip?"),
-        (("--conllu", "x"), "--pivot, --parser, --conllu: goes with --examples"),
+        (("--conllu", "x"), "--pivot, --parser, --conllu, --grammar: goes with --examples"),
         (("--examples", "x"), "--examples, --images: give one of them"),
         (("--detector", "faster-rcnn"), "faster-rcnn needs weights"),
     ],

@@ -67,10 +67,13 @@ def read(path: Path, options: ReadOptions | None = None) -> Iterator[RegionFeatu
         options: see :class:`ReadOptions`.
 
     Raises:
-        DataError: a video that is not there, features that are no [frames, D] floats, or h5py is not installed.
+        DataError: another kind of file, a video that is not there, features that are no [frames, D] floats, or h5py is
+            not installed.
         UsageError: a .npy without names.
     """
     options = options or ReadOptions()
+    if path.suffix not in (*_HDF5, ".npy"):
+        raise DataError("is neither .hdf5 nor .npy", where=path, remedy="name HGR's {split}_ft.hdf5 or {split}_ft.npy")
     names = None if options.names is None else read_names(options.names)
     videos = _frames(path, names) if path.suffix in _HDF5 else _means(path, names)
     for name, features in videos:
