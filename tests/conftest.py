@@ -28,6 +28,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason="slow; run with --slow"))
 
 
+def _seed() -> None:
+    import torch
+
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def module_weights() -> None:
+    """Random weights that a whole module shares are the same whichever tests the worker ran before."""
+    _seed()
+
+
+@pytest.fixture(autouse=True)
+def weights(module_weights: None) -> None:
+    """Random weights of a test are the same whichever tests the worker ran before."""
+    _seed()
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder ../shared beside the checkout; a user's clone has none, CI always does."""
