@@ -1,7 +1,7 @@
 """What the parts of a dual encoder bring on the drawn world: pooling, warm-up of the negatives, and re-ranking.
 
-    python benchmarks/dual_learning.py --folder /tmp/dual --seeds 0 1 2
-    python benchmarks/dual_learning.py --folder /tmp/dual --arms "VSRN, four relation layers" "VSRN, mean pooling"
+    python benchmarks/dual_learning.py --folder dual --seeds 0 1 2
+    python benchmarks/dual_learning.py --folder dual --arms "VSRN, four relation layers" "VSRN, mean pooling"
 
 Draws a world, describes its pictures with the shipped detector, and trains dual encoders with the recipe ``vse-tiny``:
 as published (GPO, one epoch of all negatives before the hardest ones), with average pooling on both sides (VSE++), and

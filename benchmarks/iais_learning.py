@@ -1,6 +1,6 @@
 """Does IAIS make relations more consistent, and does it raise recall? Tried on the drawn world, several seeds.
 
-    python benchmarks/iais_learning.py --folder /tmp/iais --seeds 0 1 2 3 4
+    python benchmarks/iais_learning.py --folder iais --seeds 0 1 2 3 4
 
 Draws a world, describes its pictures with the shipped detector, and fine-tunes ``uniter-tiny`` with the recipe
 ``uniter-tiny-retrieval``, the hardest of 63 candidates as negatives: without IAIS, with its singular and with its
