@@ -185,6 +185,23 @@ def squeezed(text: str) -> str:
 # -- help -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
+    ids=["nothing", "count", "policy"],
+)
+def test_threads_wait_as_the_user_says_or_not_for_long(
+    call: Call, monkeypatch: pytest.MonkeyPatch, said: dict[str, str], expected: str | None
+) -> None:
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "")  # so that what main sets is taken back
+        monkeypatch.delenv(name)
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    call("--version")
+    assert os.environ.get("GOMP_SPINCOUNT") == expected
+
+
 def test_the_root_lists_commands_with_their_first_sentence(call: Call) -> None:
     code, out, err = call("--help")
     assert (code, err) == (0, "")
