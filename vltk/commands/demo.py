@@ -30,7 +30,7 @@ class DemoConfig:
     nothing is downloaded.
 
     Stopped anywhere, the same command goes on and comes to the same figures; what stands is not made again. It takes
-    about seven minutes on two cores, with --quick less than two; figures of --quick show that the line holds and little
+    two to three minutes on two cores, with --quick less; figures of --quick show that the line holds and little
     more.
 
     Examples:
