@@ -29,7 +29,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from iais_learning import POOLS, START, call, figures_of, row, tell
+from iais_learning import POOLS, START, call, figures_of, look, row, tell
 
 ARMS: dict[str, list[str]] = {
     "GPO": ["--recipe", "vse-tiny"],
@@ -54,9 +54,7 @@ def prepare(folder: Path, *, images: int, captions: int, seed: int) -> None:
         call("scenes", "--out", world, "--images", images, "--seed", seed)
     pictures = {"world": world / "images"} | {name: world / "pools" / name / "images" for name in POOLS}
     for name, pixels in pictures.items():
-        out = folder / f"{name}-features.lmdb"
-        if not out.is_dir():
-            call("extract-features", "--images", pixels, "--out", out, "--detector", "demo")
+        look(folder / f"{name}-features.lmdb", pixels)
     scenes = world / "dataset_scenes.json"
     tell(folder / "train.lmdb", world, "--karpathy", scenes, "--split", "train", "--limit", captions)
     for name in POOLS:

@@ -64,15 +64,19 @@ def prepare(folder: Path, images: int, seed: int) -> None:
     sets = {"world": (world / "images", []), "boxes": (world / "images", ["--boxes", test])}
     sets |= {name: (world / "pools" / name / "images", []) for name in POOLS}
     for name, (pictures, more) in sets.items():
-        out = folder / f"{name}-features.lmdb"
-        if not out.is_dir():
-            call("extract-features", "--images", pictures, "--out", out, "--detector", "demo", *more)
+        look(folder / f"{name}-features.lmdb", pictures, *more)
     files = {split: (world / "dataset_scenes.json", split) for split in ("train", "val")}
     files |= {name: (world / "pools" / name / f"dataset_{name}.json", "test") for name in POOLS}
     for name, (file, split) in files.items():
         tell(folder / f"{name}.lmdb", world, "--karpathy", file, "--split", split)
     entities = world / "flickr30k_entities"
     tell(folder / "entities.lmdb", world, "--entities", entities, "--images", entities / "test.txt")
+
+
+def look(out: Path, pictures: Path, *words: object) -> None:
+    """Describe pictures with the shipped detector unless they are there."""
+    if not out.is_dir():
+        call("extract-features", "--images", pictures, "--out", out, "--detector", "demo", *words)
 
 
 def tell(out: Path, world: Path, *words: object) -> None:

@@ -17,7 +17,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from iais_learning import POOLS, START, call, figures_of, row, tell
+from iais_learning import POOLS, START, call, figures_of, look, row, tell
 
 from vltk.run_folder.comparison import compare
 from vltk.run_folder.outcomes import read_outcomes
@@ -33,9 +33,7 @@ def prepare(folder: Path, images: int, families: int, seed: int) -> None:
     sets = {"world": world / "images", "families": world / "families" / "images"}
     sets |= {name: world / "pools" / name / "images" for name in POOLS}
     for name, pictures in sets.items():
-        out = folder / f"{name}-features.lmdb"
-        if not out.is_dir():
-            call("extract-features", "--images", pictures, "--out", out, "--detector", "demo")
+        look(folder / f"{name}-features.lmdb", pictures)
     files = {"families": (world / "families" / "dataset_families.json", "train")}
     files |= {"val": (world / "dataset_scenes.json", "val")}
     files |= {name: (world / "pools" / name / f"dataset_{name}.json", "test") for name in POOLS}

@@ -16,7 +16,7 @@ from vltk.models._checkpoints import SHIPPED, read_checkpoint
 from vltk.models._hub_encoders import KINDS, load_hub_encoder
 from vltk.models.uniter import UNITERForPretraining
 from vltk.run_folder import WEIGHTS, file_sha256, read_about
-from vltk.stores.examples import TokenizerDescription
+from vltk.stores.examples import ExampleStore, TokenizerDescription
 from vltk.stores.features import FeatureReader
 from vltk.training_run import TRAINED_ON, check_stores
 from vltk.types import Batch, EncoderOutput
@@ -106,6 +106,17 @@ class LoadedEncoder:
         if longest > self.positions:
             problem = f"a text of {longest} word pieces, the model has {self.positions} positions"
             raise DataError(problem, where=where, remedy="leave such texts out")
+
+
+def tokenizer_of(examples: ExampleStore) -> TokenizerDescription:
+    """Return what made the word pieces of examples.
+
+    Raises:
+        DataError: they have none.
+    """
+    if (tokenizer := examples.metadata.tokenizer) is None:
+        raise DataError("names no tokenizer", where=examples.path, remedy="prepare with --tokenizer")
+    return tokenizer
 
 
 def load_encoder(

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from vltk.errors import DataError
 from vltk.isd.curve import Point, curve
-from vltk.isd.encoder import LoadedEncoder
+from vltk.isd.encoder import LoadedEncoder, tokenizer_of
 from vltk.isd.measurement import Line, Procedure, measure
 from vltk.isd.objects import Chains
 from vltk.isd.report import NAMES, chance, layers, measurements, surrogate_correlation
@@ -61,9 +60,7 @@ class Session:
             DataError: other word pieces, other features, or a text that is too long.
             UsageError: a layer that it does not have.
         """
-        tokenizer = self.found.examples.metadata.tokenizer
-        if tokenizer is None:
-            raise DataError("names no tokenizer", where=self.found.examples.path, remedy="prepare with --tokenizer")
+        tokenizer = tokenizer_of(self.found.examples)
         layer_place(self.how.layer, loaded.depth)
         first = self.found.items[0]
         pieces = (len(self.found.examples.get(item.id).tokens[0].ids) + 2 for item in self.found.items)

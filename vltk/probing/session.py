@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from vltk.errors import DataError, UsageError
-from vltk.isd.encoder import LoadedEncoder
+from vltk.errors import UsageError
+from vltk.isd.encoder import LoadedEncoder, tokenizer_of
 from vltk.metrics.protocol import split_hash
 from vltk.metrics.trees import uuas
 from vltk.models._ssrp_layers import DistanceProbe
@@ -119,12 +119,9 @@ class Session:
         first = self.corpus.sentences[0].image_id
         longest = max(len(one.parse.pieces) + 2 for one in self.corpus.sentences)
         for store in self.corpus.stores:
-            tokenizer = store.metadata.tokenizer
-            if tokenizer is None:
-                raise DataError("names no tokenizer", where=store.path, remedy="prepare with --tokenizer")
             loaded.check(
                 self.corpus.features,
-                tokenizer,
+                tokenizer_of(store),
                 region_dim=self.corpus.features.get(first).features.shape[1],
                 longest=longest,
                 where=str(store.path),

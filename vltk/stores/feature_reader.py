@@ -126,7 +126,33 @@ class FeatureReader(ABC):
         return SelectedFeatures(self, min_score=min_score, min_boxes=min_boxes, max_boxes=max_boxes)
 
 
-class SelectedFeatures(FeatureReader):
+class FeatureView(FeatureReader):
+    """What views of one reader share: its pictures and how they were made; what they give of each is theirs.
+
+    Args:
+        features: what to read.
+    """
+
+    def __init__(self, features: FeatureReader) -> None:
+        self.features = features
+
+    @property
+    def metadata(self) -> FeatureMetadata:
+        """How the features were made."""
+        return self.features.metadata
+
+    def ids(self) -> list[str]:
+        """Return the ids of all pictures, sorted."""
+        return self.features.ids()
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __contains__(self, image_id: object) -> bool:
+        return image_id in self.features
+
+
+class SelectedFeatures(FeatureView):
     """A view of features that keeps the best regions of each picture by UNITER's rule.
 
     Args:
@@ -143,23 +169,8 @@ class SelectedFeatures(FeatureReader):
         if not 0 <= min_boxes <= max_boxes:
             problem = f"min_boxes {min_boxes} and max_boxes {max_boxes} leave nothing to select"
             raise UsageError(problem, remedy="use 0 <= min_boxes <= max_boxes")
-        self.features = features
+        super().__init__(features)
         self.min_score, self.min_boxes, self.max_boxes = min_score, min_boxes, max_boxes
-
-    @property
-    def metadata(self) -> FeatureMetadata:
-        """How the features were made."""
-        return self.features.metadata
-
-    def ids(self) -> list[str]:
-        """Return the ids of all pictures, sorted."""
-        return self.features.ids()
-
-    def __len__(self) -> int:
-        return len(self.features)
-
-    def __contains__(self, image_id: object) -> bool:
-        return image_id in self.features
 
     def get(self, image_id: str) -> RegionFeatures:
         """Return the kept regions of one picture; nothing is copied.

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vltk.stores.feature_reader import FeatureMetadata, FeatureReader
+from vltk.stores.feature_reader import FeatureReader, FeatureView
 from vltk.types import RegionFeatures
 
 RegionOrder = Literal["confidence", "size", "random", "stored"]
@@ -43,7 +43,7 @@ def region_places(regions: RegionFeatures, order: RegionOrder) -> NDArray[np.int
     return stored
 
 
-class OrderedFeatures(FeatureReader):
+class OrderedFeatures(FeatureView):
     """A view of features that gives the regions of each picture in an order.
 
     Args:
@@ -52,22 +52,8 @@ class OrderedFeatures(FeatureReader):
     """
 
     def __init__(self, features: FeatureReader, order: RegionOrder) -> None:
-        self.features, self.order = features, order
-
-    @property
-    def metadata(self) -> FeatureMetadata:
-        """How the features were made."""
-        return self.features.metadata
-
-    def ids(self) -> list[str]:
-        """Return the ids of all pictures, sorted."""
-        return self.features.ids()
-
-    def __len__(self) -> int:
-        return len(self.features)
-
-    def __contains__(self, image_id: object) -> bool:
-        return image_id in self.features
+        super().__init__(features)
+        self.order = order
 
     def get(self, image_id: str) -> RegionFeatures:
         """Return the regions of one picture in the order; nothing is copied where they stand in it already.
