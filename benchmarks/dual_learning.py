@@ -29,7 +29,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from iais_learning import POOLS, START, call, figures_of, look, row, tell
+from iais_learning import POOLS, START, call, look, recalls, row, tell
 
 ARMS: dict[str, list[str]] = {
     "GPO": ["--recipe", "vse-tiny"],
@@ -77,11 +77,7 @@ def measure(folder: Path, run: Path, out: Path, *how: object) -> dict[str, float
     """Return the recalls in both pools."""
     found: dict[str, float] = {}
     for pool in POOLS:
-        here = out / pool
-        if not (here / "results.json").is_file():
-            call("eval", run, *how, "--examples", folder / f"{pool}.lmdb", "--features",
-                 folder / f"{pool}-features.lmdb", "--out", here)  # fmt: skip
-        told = figures_of(here / "results.json")
+        told = recalls(folder, pool, run, out / pool, *how)
         found |= {f"{pool} {name}": told[name] for name in FIGURES}
     return found
 

@@ -101,16 +101,20 @@ def figures_of(results: Path) -> dict[str, float]:
     return {row["metric"]: row["value"] for row in json.loads(results.read_text("utf-8"))["metrics"]}
 
 
+def recalls(folder: Path, pool: str, run: Path, out: Path, *how: object) -> dict[str, float]:
+    """Return the figures of a run in a pool, which is evaluated unless that is there."""
+    if not (out / "results.json").is_file():
+        stores = ["--examples", folder / f"{pool}.lmdb", "--features", folder / f"{pool}-features.lmdb"]
+        call("eval", run, *how, *stores, "--out", out)
+    return figures_of(out / "results.json")
+
+
 def measure(folder: Path, run: Path, out: Path) -> dict[str, float]:
     """Return the recalls in both pools, and the distances of relations."""
     start = ["--task", "flickr30k"] if run == START else ["--checkpoint", "last"]
     found: dict[str, float] = {}
     for pool in POOLS:
-        here = out / pool
-        if not (here / "results.json").is_file():
-            call("eval", run, *start, "--examples", folder / f"{pool}.lmdb", "--features",
-                 folder / f"{pool}-features.lmdb", "--out", here)  # fmt: skip
-        told = figures_of(here / "results.json")
+        told = recalls(folder, pool, run, out / pool, *start)
         found |= {f"{pool} {name}": told[name] for name in ("t2i_r1", "t2i_r5", "i2t_r1", "rsum")}
     return found | distances(folder, run, out)
 

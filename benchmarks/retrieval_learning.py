@@ -17,7 +17,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from iais_learning import POOLS, START, call, figures_of, look, row, tell
+from iais_learning import POOLS, START, call, look, recalls, row, tell
 
 from vltk.run_folder.comparison import compare
 from vltk.run_folder.outcomes import read_outcomes
@@ -54,10 +54,7 @@ def finetune(folder: Path, seed: int, more: Sequence[str]) -> Path:
 def evaluate(folder: Path, pool: str, run: Path, out: Path) -> dict[str, float]:
     """Return the recalls in a pool, evaluated unless they are there."""
     start = ["--task", "flickr30k"] if run == START else ["--checkpoint", "last"]
-    if not (out / "results.json").is_file():
-        stores = ["--examples", folder / f"{pool}.lmdb", "--features", folder / f"{pool}-features.lmdb"]
-        call("eval", run, *start, *stores, "--out", out)
-    told = figures_of(out / "results.json")
+    told = recalls(folder, pool, run, out, *start)
     return {name: told[name] for name in SHOWN}
 
 
