@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from vltk.evaluation import Stores
 from vltk.isd.objects import Annotated, annotated
 from vltk.reporting.drawing import Canvas, number, shortened, text_width
 from vltk.reporting.evidence import Evidence, Measured
-from vltk.reporting.search_page import thumbnail
+from vltk.reporting.plain_page import Thumbnails
 from vltk.run_folder import WEIGHTS, find_checkpoint, read_about
 from vltk.tasks._task import Split
 from vltk.training_run import TRAINED_ON
@@ -43,15 +44,14 @@ class Material:
     features: tuple[Path, ...] = ()
     count: int = 3
     device: str = "cpu"
-    _kept: dict[tuple[str, int], str | None] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def _thumbnails(self) -> Thumbnails:
+        return Thumbnails(self.pictures)
 
     def address(self, image_id: str, side: int) -> str | None:
         """Return a picture as a data address; None where there is none."""
-        key = (image_id, side)
-        if key not in self._kept:
-            path = self.pictures.get(image_id)
-            self._kept[key] = None if path is None else thumbnail(path, side=side)
-        return self._kept[key]
+        return self._thumbnails.get(image_id, side)
 
     def stores(self, one: Measured) -> tuple[tuple[Path, ...], tuple[Path, ...]] | None:
         """Return the example and feature stores of a measurement; None where they are not there."""

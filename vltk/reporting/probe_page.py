@@ -5,18 +5,16 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from vltk.errors import DataError
-from vltk.reporting.search_page import thumbnail
+from vltk.reporting.plain_page import Thumbnails, plain_page
 from vltk.reporting.tree_figure import picture_tree, sentence_trees
 from vltk.stores.features import FeatureReader
 from vltk.stores.whole_files import write_whole
 
 _STYLE = """
-body { font: 15px/1.4 sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em; color: #222; background: #fff; }
 h2 { margin: 1.6em 0 .5em; font-size: 1.25em; } h3 { font-size: 1em; margin: 1em 0 .3em; }
 table { border-collapse: collapse; } th, td { padding: .2em .8em; text-align: right; border-bottom: 1px solid #ddd; }
 th:first-child, td:first-child { text-align: left; } figure { margin: .6em 0 1.2em; overflow-x: auto; }
@@ -39,14 +37,8 @@ def probe_page(folder: Path, *, features: FeatureReader, pictures: Mapping[str, 
         DataError: no finished probing, or damaged files.
     """
     results = _read(folder / "results.json")
-    lines = [json.loads(line) for line in islice(_lines(folder / "sentences.jsonl"), None)]
-    known: dict[str, str | None] = {}
-
-    def small(image_id: str) -> str | None:
-        if image_id not in known:
-            known[image_id] = thumbnail(pictures[image_id]) if image_id in pictures else None
-        return known[image_id]
-
+    lines = [json.loads(line) for line in _lines(folder / "sentences.jsonl")]
+    small = Thumbnails(pictures).get
     try:
         parts = [_figures(results), _layers(results), _sentences(lines[:: max(1, len(lines) // max(shown, 1))][:shown])]
         parts.append(_pictures(lines, features, small, shown))
@@ -54,11 +46,7 @@ def probe_page(folder: Path, *, features: FeatureReader, pictures: Mapping[str, 
             parts.append(_retrieved(folder / "retrieval.jsonl", small, shown))
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"is damaged ({error!r:.80})", where=folder, remedy="probe again with --overwrite") from error
-    title = html.escape(f"Probing {results['model']}")
-    return (
-        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f"<style>{_STYLE}</style></head><body><h1>{title}</h1>{''.join(parts)}</body></html>\n"
-    )
+    return plain_page(f"Probing {results['model']}", parts, style=_STYLE)
 
 
 def write_probe_page(

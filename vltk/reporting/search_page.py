@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
-from vltk.detection.images import decode
-from vltk.errors import VltkError
+from vltk.reporting.plain_page import Thumbnails, plain_page
 from vltk.stores.whole_files import write_whole
 
 _STYLE = """
-body { font: 15px/1.4 sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em; color: #222; background: #fff; }
 h2 { margin: 1.6em 0 .5em; font-size: 1.15em; }
 ol { list-style: none; padding: 0; display: grid; gap: 12px; }
 ol { grid-template-columns: repeat(auto-fill, minmax(170px, 1fr)); }
@@ -42,18 +36,6 @@ class Found:
     scores: Sequence[float]
 
 
-def thumbnail(path: Path, *, side: int = 220) -> str | None:
-    """Return a small picture as a data address; None where the file cannot be read."""
-    try:
-        picture = Image.fromarray(decode(path))
-    except VltkError:
-        return None
-    picture.thumbnail((side, side))
-    stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=82)
-    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
-
-
 def search_page(results: Sequence[Found], *, title: str, pictures: Mapping[str, Path]) -> str:
     """Return the page; it needs no other file and runs nothing.
 
@@ -67,22 +49,16 @@ def search_page(results: Sequence[Found], *, title: str, pictures: Mapping[str, 
         >>> "a &lt;dog&gt;" in page, "0.500" in page
         (True, True)
     """
-    made: dict[str, str | None] = {}
+    small = Thumbnails(pictures)
     parts = []
     for found in results:
         items = []
         for rank, (image_id, score) in enumerate(zip(found.image_ids, found.scores, strict=True), 1):
-            if image_id not in made:
-                made[image_id] = thumbnail(pictures[image_id]) if image_id in pictures else None
-            name, address = html.escape(image_id), made[image_id]
+            name, address = html.escape(image_id), small.get(image_id)
             shown = '<div class="none">no picture</div>' if address is None else f'<img src="{address}" alt="{name}">'
             items.append(f"<li>{shown}<p>{rank}. {name} <small>{score:.3f}</small></p></li>")
         parts.append(f"<h2>{html.escape(found.query)}</h2><ol>{''.join(items)}</ol>")
-    heading = html.escape(title)
-    return (
-        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{heading}</title>'
-        f"<style>{_STYLE}</style></head><body><h1>{heading}</h1>{''.join(parts)}</body></html>\n"
-    )
+    return plain_page(title, parts, style=_STYLE)
 
 
 def write_search_page(path: Path, results: Sequence[Found], *, title: str, pictures: Mapping[str, Path]) -> None:

@@ -147,7 +147,7 @@ def picture_tree(
         boxes: [R, 4] pixels x1, y1, x2, y2.
         edges: R - 1 pairs of regions, counted from 0.
         size: (width, height) of the picture that the boxes are of.
-        picture: the picture as a data address (:func:`~vltk.reporting.search_page.thumbnail`), of any resolution;
+        picture: the picture as a data address (:func:`~vltk.reporting.plain_page.thumbnail`), of any resolution;
             None draws a plain ground.
         labels: what each region is called; their numbers where not given.
 
