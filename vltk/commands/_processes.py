@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import IO
 
+from vltk.commands._terminal import Terminal
+
 # How long the others may take once one has ended: to save where they were asked to stop, to give up where it failed.
 SAVING_SECONDS, FAILING_SECONDS = 600.0, 15.0
 _STOPPED = (75, 130)
@@ -21,6 +23,19 @@ _STOPPED = (75, 130)
 def rank() -> int:
     """Return the number of this process among those of the run; 0 where it is alone."""
     return int(os.environ.get("RANK", "0"))
+
+
+def alone_or_among(count: int, terminal: Terminal, *, begin: bool = True) -> Terminal:
+    """Return where this process speaks: nowhere if another one of the run does.
+
+    Args:
+        count: processes that were asked for; the first to get here starts them all, and exits as they do.
+        terminal: of the command.
+        begin: start them; a plan needs none.
+    """
+    if count > 1 and begin and "WORLD_SIZE" not in os.environ:
+        relaunch(count)
+    return Terminal(quiet=True) if rank() else terminal
 
 
 def relaunch(count: int) -> None:

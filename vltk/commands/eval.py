@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vltk.commands._processes import rank, relaunch
+from vltk.commands._processes import alone_or_among
 from vltk.commands._stopping import stoppable
 from vltk.commands._terminal import Terminal
 from vltk.config import DeviceConfig, WriteConfig, argument, chosen_by, listed_in, option
@@ -121,10 +120,7 @@ class EvalConfig:
 def run(config: EvalConfig, terminal: Terminal) -> dict[str, object] | None:
     """Evaluate, and return the receipt; or the plan, with --dry-run."""
     _check(config)
-    if config.run is not None and config.nproc > 1 and "WORLD_SIZE" not in os.environ and not config.write.dry_run:
-        relaunch(config.nproc)
-    if rank():
-        terminal = Terminal(quiet=True)
+    terminal = alone_or_among(config.nproc, terminal, begin=config.run is not None and not config.write.dry_run)
     with stoppable(terminal) as stop:
         session = _session(config, terminal, stop)
         return session.plan() if config.write.dry_run else session.evaluate()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vltk.commands._processes import rank, relaunch
-from vltk.commands._stopping import stoppable
+from vltk.commands._processes import alone_or_among
 from vltk.commands._terminal import Terminal
+from vltk.commands._training import trained
 from vltk.config import DeviceConfig, RecipeConfig, WriteConfig, chosen_by, listed_in, option
 from vltk.config.training import FinetuningConfig, SplitsConfig
 
@@ -60,26 +59,11 @@ class FinetuneConfig:
 
 def run(config: FinetuneConfig, terminal: Terminal) -> dict[str, object] | None:
     """Train, and return the receipt; or the plan, with --dry-run."""
-    alone = "WORLD_SIZE" not in os.environ
-    if config.nproc > 1 and alone and not config.write.dry_run:
-        relaunch(config.nproc)
-    if rank():
-        terminal = Terminal(quiet=True)
+    terminal = alone_or_among(config.nproc, terminal, begin=not config.write.dry_run)
     prepared, inputs = _prepare(config, terminal)
     if config.write.dry_run:
         return prepared.estimate(config.nproc)
-    from vltk.run_folder import RunFolder
-
-    folder = RunFolder(config.out, config, inputs=inputs)
-    with stoppable(terminal) as stop, terminal.progress(config.training.steps, f"fine-tune {config.task}") as progress:
-        results = prepared.train(
-            folder,
-            resume=config.resume,
-            overwrite=config.write.overwrite,
-            progress=progress,
-            stop=stop,
-        )
-    return None if rank() else {name: value for name, value in results.items() if name != "config"}
+    return trained(prepared, config, terminal, inputs=inputs, label=f"fine-tune {config.task}")
 
 
 def _prepare(config: FinetuneConfig, terminal: Terminal) -> tuple[PreparedFinetuning, dict[str, str]]:

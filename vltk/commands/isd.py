@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from vltk.commands._stopping import stoppable
 from vltk.commands._terminal import Terminal
-from vltk.config import HubConfig, WriteConfig, argument, option
+from vltk.config import EncodingConfig, HubConfig, WriteConfig, argument, option
 from vltk.errors import UsageError
 
 if TYPE_CHECKING:
@@ -72,20 +72,9 @@ class IsdConfig:
     """Measure every checkpoint of RUN, and how closely ISDa goes together with its quality."""
     quality: str | None = None
     """Figure of the run's validations for --curve; the sum of recalls where it is not given."""
-    missing_images: Literal["refuse", "skip"] = "refuse"
-    """What to do with examples whose picture is not in --features."""
-    other_features: Literal["refuse", "allow"] = "refuse"
-    """What to do with features of another detector than that of the features that the run was trained on."""
-    limit: int | None = None
-    """Look at the first N examples only."""
-    batch_tokens: int = 4096
-    """Longest pair times number of pairs of a batch stays within this."""
-    attention_heads: int | None = None
-    """Number of attention heads, where a weights file does not tell it."""
-    device: str = option("auto", incidental=True)
-    """auto, cpu, cuda or cuda:N; auto never fails on a machine without GPU."""
     seed: int = 0
     """Seed of the mixing and of the bootstrap."""
+    encoding: EncodingConfig = field(default_factory=EncodingConfig)
     hub: HubConfig = field(default_factory=HubConfig)
     write: WriteConfig = field(default_factory=WriteConfig)
 
@@ -121,7 +110,7 @@ def _load(config: IsdConfig, source: str | Path) -> LoadedEncoder:
     from vltk.isd.encoder import load_encoder
 
     cache = config.hub.cache_dir and config.hub.cache_dir / "hub"
-    return load_encoder(str(source), heads=config.attention_heads, offline=config.hub.offline, cache_dir=cache)
+    return load_encoder(str(source), heads=config.encoding.attention_heads, offline=config.hub.offline, cache_dir=cache)
 
 
 def _session(config: IsdConfig, terminal: Terminal) -> tuple[Session, dict[str, str]]:
@@ -135,14 +124,14 @@ def _session(config: IsdConfig, terminal: Terminal) -> tuple[Session, dict[str, 
     from vltk.stores.features import FeatureStore
 
     examples, features = ExampleStore.open(config.examples), FeatureStore.open(config.features)
-    with terminal.progress(min(len(examples), config.limit or len(examples)), "read") as progress:
+    with terminal.progress(min(len(examples), config.encoding.limit or len(examples)), "read") as progress:
         found = survey(
             examples,
             features,
             annotation=not config.surrogates_only,
             chains=config.reading.chains,
-            skip_missing=config.missing_images == "skip",
-            limit=config.limit,
+            skip_missing=config.encoding.missing_images == "skip",
+            limit=config.encoding.limit,
             progress=progress,
         )
     told = {name: getattr(config.reading, name) for name in ("heads", "softmax", "renormalised", "rows")}
@@ -158,9 +147,9 @@ def _session(config: IsdConfig, terminal: Terminal) -> tuple[Session, dict[str, 
         found=found,
         how=how,
         chains=config.reading.chains,
-        device=choose_device(config.device),
-        max_tokens=config.batch_tokens,
-        other_features=config.other_features == "allow",
+        device=choose_device(config.encoding.device),
+        max_tokens=config.encoding.batch_tokens,
+        other_features=config.encoding.other_features == "allow",
         bar=terminal.progress,
     )
     return session, {"examples": examples.content_hash, "features": features.content_hash}

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vltk.commands._processes import rank, relaunch
-from vltk.commands._stopping import stoppable
+from vltk.commands._processes import alone_or_among
 from vltk.commands._terminal import Terminal
+from vltk.commands._training import trained
 from vltk.config import DeviceConfig, RecipeConfig, WriteConfig, chosen_by, listed_in, option
 from vltk.config.training import MixtureConfig, ObjectivesConfig, TrainingConfig
 
@@ -58,11 +58,7 @@ class PretrainConfig:
 
 def run(config: PretrainConfig, terminal: Terminal) -> dict[str, object] | None:
     """Train, and return the receipt; or the plan, with --dry-run."""
-    alone = "WORLD_SIZE" not in os.environ
-    if config.nproc > 1 and alone and not config.write.dry_run:
-        relaunch(config.nproc)
-    if rank():
-        terminal = Terminal(quiet=True)
+    terminal = alone_or_among(config.nproc, terminal, begin=not config.write.dry_run)
     prepared, inputs, shared = _prepare(config, terminal)
     for row in shared:
         terminal.warn(
@@ -71,22 +67,11 @@ def run(config: PretrainConfig, terminal: Terminal) -> dict[str, object] | None:
         )
     if config.write.dry_run:
         return {**prepared.estimate(config.nproc), "shared_images": shared}
-    from vltk.run_folder import RunFolder
-
-    folder = RunFolder(config.out, config, inputs=inputs)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     terminal.say(
         f"{_counted(world, 'process', 'es')}, {_counted(config.training.micro_batches, 'micro-batch', 'es')} a step"
     )
-    with stoppable(terminal) as stop, terminal.progress(config.training.steps, "pretrain") as progress:
-        results = prepared.train(
-            folder,
-            resume=config.resume,
-            overwrite=config.write.overwrite,
-            progress=progress,
-            stop=stop,
-        )
-    return None if rank() else {name: value for name, value in results.items() if name != "config"}
+    return trained(prepared, config, terminal, inputs=inputs, label="pretrain")
 
 
 def _prepare(config: PretrainConfig, terminal: Terminal) -> tuple[PreparedRun, dict[str, str], list[dict[str, Any]]]:

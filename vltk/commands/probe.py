@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vltk.commands._stopping import stoppable
 from vltk.commands._terminal import Terminal
-from vltk.config import HubConfig, WriteConfig, argument, option
+from vltk.config import EncodingConfig, HubConfig, WriteConfig, argument, option
 from vltk.errors import UsageError
 
 if TYPE_CHECKING:
@@ -105,20 +105,9 @@ class ProbeConfig:
     page: PageConfig = field(default_factory=PageConfig)
     matrices: int = 1000
     """Write relation matrices of the first N test sentences."""
-    missing_images: Literal["refuse", "skip"] = "refuse"
-    """What to do with examples whose picture is not in --features."""
-    other_features: Literal["refuse", "allow"] = "refuse"
-    """What to do with features of another detector than that of the features that the run was trained on."""
-    limit: int | None = None
-    """Look at the first N examples of each store only."""
-    batch_tokens: int = 4096
-    """Longest pair times number of pairs of a batch stays within this."""
-    attention_heads: int | None = None
-    """Number of attention heads, where a weights file does not tell it."""
-    device: str = option("auto", incidental=True)
-    """auto, cpu, cuda or cuda:N; auto never fails on a machine without GPU."""
     seed: int = 0
     """Seed of the division, the probes, the untrained encoder, the queries and the bootstrap."""
+    encoding: EncodingConfig = field(default_factory=EncodingConfig)
     hub: HubConfig = field(default_factory=HubConfig)
     write: WriteConfig = field(default_factory=WriteConfig)
 
@@ -130,7 +119,7 @@ def run(config: ProbeConfig, terminal: Terminal) -> dict[str, object]:
 
     _check(config)
     cache = config.hub.cache_dir and config.hub.cache_dir / "hub"
-    loaded = load_probed(config.run, heads=config.attention_heads, offline=config.hub.offline, cache_dir=cache)
+    loaded = load_probed(config.run, heads=config.encoding.attention_heads, offline=config.hub.offline, cache_dir=cache)
     session, inputs = _session(config, terminal, loaded)
     folder = RunFolder(config.out, config, inputs=inputs | {"weights": loaded.weights})
     if config.write.dry_run:
@@ -182,15 +171,15 @@ def _session(config: ProbeConfig, terminal: Terminal, loaded: LoadedEncoder) -> 
     tests = None if told.test_examples is None else ExampleStore.open(told.test_examples)
     inputs = {"examples": examples.content_hash, "features": features.content_hash}
     inputs |= {} if tests is None else {"test examples": tests.content_hash}
-    total = sum(min(len(one), config.limit or len(one)) for one in (examples, tests) if one is not None)
+    total = sum(min(len(one), config.encoding.limit or len(one)) for one in (examples, tests) if one is not None)
     with terminal.progress(total, "read") as progress:
         corpus = read_corpus(
             examples,
             features,
             tests=tests,
             division=division,
-            skip_missing=config.missing_images == "skip",
-            limit=config.limit,
+            skip_missing=config.encoding.missing_images == "skip",
+            limit=config.encoding.limit,
             progress=progress,
         )
     session = Session(
@@ -200,9 +189,9 @@ def _session(config: ProbeConfig, terminal: Terminal, loaded: LoadedEncoder) -> 
         searching=searching,
         controlled=how.untrained == "probe",
         matrices=config.matrices,
-        device=choose_device(config.device),
-        max_tokens=config.batch_tokens,
-        other_features=config.other_features == "allow",
+        device=choose_device(config.encoding.device),
+        max_tokens=config.encoding.batch_tokens,
+        other_features=config.encoding.other_features == "allow",
         bar=terminal.progress,
     )
     return session, inputs

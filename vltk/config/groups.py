@@ -81,6 +81,24 @@ class DeviceConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EncodingConfig:
+    """What an encoder that is looked into reads, and how it computes."""
+
+    missing_images: Literal["refuse", "skip"] = "refuse"
+    """What to do with examples whose picture is not in --features."""
+    other_features: Literal["refuse", "allow"] = "refuse"
+    """What to do with features of another detector than that of the features that the run was trained on."""
+    limit: int | None = None
+    """Look at the first N examples of a store only."""
+    batch_tokens: int = 4096
+    """Longest pair times number of pairs of a batch stays within this."""
+    attention_heads: int | None = None
+    """Number of attention heads, where a weights file does not tell it."""
+    device: str = option("auto", incidental=True)
+    """auto, cpu, cuda or cuda:N; auto never fails on a machine without GPU."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class HubConfig:
     """Where weights and tokenizers come from."""
 

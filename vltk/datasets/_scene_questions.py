@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from vltk.datasets._scene_model import ATTRIBUTES, CONVERSES, Dice
 from vltk.datasets._scene_query import ATTRIBUTE_WORDS, Description, Facts, annotation_id
@@ -103,16 +104,22 @@ def predicate(attribute: str, value: str) -> str:
     return Description(shape=value).phrase("a") if attribute == "shape" else value
 
 
+def _whether(truth: bool, *, yes: str, no: str, **told: Any) -> Question:
+    """Make a question that is answered with yes or no, each with what it says in full."""
+    return Question(answer=yes_no(truth), full_answer=f"Yes, {yes}." if truth else f"No, {no}.", **told)
+
+
 def ask_exist(facts: Facts, description: Description) -> Question:
     """Ask whether there is such an object."""
     truth = bool(facts.fits(description))
     program = _Program(facts)
     program.add("exist", "?", program.select(description))
-    return Question(
+    return _whether(
+        truth,
+        yes=f"there is {description.phrase('a')}",
+        no=f"there is no {description.noun}",
         family="exist",
         text=f"Is there {description.phrase('a')}?",
-        answer=yes_no(truth),
-        full_answer=f"Yes, there is {description.phrase('a')}." if truth else f"No, there is no {description.noun}.",
         clue=ATTRIBUTES_SUFFICE,
         program=program.done(),
     )
@@ -123,13 +130,12 @@ def ask_exist_relation(facts: Facts, description: Description, relation: str, an
     program = _Program(facts)
     program.add("exist", "?", program.relate(description, relation, program.select(anchor[0])))
     place = f"{relation} {anchor[0].phrase()}"
-    return Question(
+    return _whether(
+        truth,
+        yes=f"there is {description.phrase('a')} {place}",
+        no=f"there is no {description.noun} {place}",
         family="exist_relation",
         text=f"Is there {description.phrase('a')} {place}?",
-        answer=yes_no(truth),
-        full_answer=f"Yes, there is {description.phrase('a')} {place}."
-        if truth
-        else f"No, there is no {description.noun} {place}.",
         clue=RELATION_NEEDED,
         program=program.done(),
         mentions=(anchor,),
@@ -143,11 +149,12 @@ def ask_verify_attribute(facts: Facts, thing: Named, attribute: str, value: str)
     program = _Program(facts)
     program.add(f"verify {ATTRIBUTE_WORDS[attribute]}", value, program.select(thing[0]))
     name, said = thing[0].phrase(), predicate(attribute, value)
-    return Question(
+    return _whether(
+        truth,
+        yes=f"{name} is {said}",
+        no=f"{name} is not {said}",
         family="verify_attribute",
         text=f"Is {name} {said}?",
-        answer=yes_no(truth),
-        full_answer=f"Yes, {name} is {said}." if truth else f"No, {name} is not {said}.",
         clue=ATTRIBUTES_SUFFICE,
         program=program.done(),
         mentions=(thing,),
@@ -169,11 +176,12 @@ def _verify_relation(facts: Facts, first: Named, relation: str, second: Named) -
     anchor, subject = program.select(second[0]), program.select(first[0])
     program.add("verify rel", f"_,{relation},s", subject, anchor)
     a, b = first[0].phrase(), second[0].phrase()
-    return Question(
+    return _whether(
+        truth,
+        yes=f"{a} is {relation} {b}",
+        no=f"{a} is not {relation} {b}",
         family="verify_relation",
         text=f"Is {a} {relation} {b}?",
-        answer=yes_no(truth),
-        full_answer=f"Yes, {a} is {relation} {b}." if truth else f"No, {a} is not {relation} {b}.",
         clue=clue_of(facts, relation, first[1], second[1]),
         program=program.done(),
         mentions=(first, second),
@@ -323,11 +331,12 @@ def ask_compare_count(facts: Facts, more: Description, fewer: Description) -> Qu
     counts = [program.add("count", "?", program.select(description)) for description in (more, fewer)]
     program.add("more", "", *counts)
     claim = f"more {more.plural} than {fewer.plural}"
-    return Question(
+    return _whether(
+        truth,
+        yes=f"there are {claim}",
+        no=f"there are not {claim}",
         family="compare_count",
         text=f"Are there {claim}?",
-        answer=yes_no(truth),
-        full_answer=f"Yes, there are {claim}." if truth else f"No, there are not {claim}.",
         clue=ATTRIBUTES_SUFFICE,
         program=program.done(),
     )

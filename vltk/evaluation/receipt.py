@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vltk.errors import BelowThresholdError, UsageError, did_you_mean
-from vltk.run_folder import peak_memory, versions
+from vltk.run_folder import circumstances
 from vltk.types import Measurement
 
 _THRESHOLD = re.compile(r"(.+)=(-?[0-9.]+(?:e-?[0-9]+)?)")
@@ -41,11 +40,7 @@ def receipt(
         "protocol": dict(protocol),
         **more,
         "config": dict(config),
-        "inputs": dict(inputs),
-        "versions": versions(),
-        "seconds": round(seconds, 3),
-        "peak": peak_memory(),
-        "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        **circumstances(inputs, seconds=seconds),
     }
 
 

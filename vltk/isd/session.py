@@ -21,7 +21,7 @@ from vltk.isd.rows import EXAMPLES, measure_all
 from vltk.isd.survey import Survey, describe
 from vltk.metrics.protocol import split_hash
 from vltk.models._layers import layer_place
-from vltk.run_folder import RESULTS, RunFolder, peak_memory, versions
+from vltk.run_folder import RESULTS, RunFolder, circumstances
 from vltk.run_folder.outcomes import OUTCOMES, Outcomes, Series, write_outcomes
 from vltk.types import Progress
 
@@ -145,12 +145,8 @@ class Session:
             **describe(self.found),
             **figures,
             "protocol": self.protocol(),
-            "inputs": folder.inputs,
-            "versions": versions(),
             "device": str(self.device),
-            "seconds": time.monotonic() - begin,
-            "peak": peak_memory(),
-            "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            **circumstances(folder.inputs, seconds=time.monotonic() - begin),
         }
         folder.write_json(RESULTS, results)
         return results

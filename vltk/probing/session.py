@@ -48,7 +48,7 @@ from vltk.probing.scoring import (
 )
 from vltk.probing.states import layer_states, read_words, untrained
 from vltk.probing.structural import Fitting, Trees, fit, new_probe, predicted_distances
-from vltk.run_folder import RESULTS, RunFolder, peak_memory, versions
+from vltk.run_folder import RESULTS, RunFolder, circumstances
 from vltk.run_folder.outcomes import OUTCOMES, write_outcomes
 from vltk.stores.examples import ExampleStore
 from vltk.stores.whole_files import new_path
@@ -327,12 +327,8 @@ class Session:
             "metrics": [one.row() for one in figures],
             "layers": layer_rows(found, self._images(), seed=self.fitting.seed),
             "protocol": self.protocol(),
-            "inputs": folder.inputs,
-            "versions": versions(),
             "device": str(self.device),
-            "seconds": time.monotonic() - begin,
-            "peak": peak_memory(),
-            "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            **circumstances(folder.inputs, seconds=time.monotonic() - begin),
         }
         folder.write_json(RESULTS, results)
         return results

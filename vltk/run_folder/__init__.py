@@ -13,7 +13,7 @@ from vltk.run_folder.checkpoint import (
 )
 from vltk.run_folder.folder import CONFIG, METRICS, RESULTS, RunFolder
 from vltk.run_folder.journal import Journal
-from vltk.run_folder.receipt import file_sha256, peak_memory, versions, wilson_interval
+from vltk.run_folder.receipt import circumstances, file_sha256, peak_memory, versions, wilson_interval
 from vltk.stores.whole_files import write_whole
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "WORD_MASK",
     "Journal",
     "RunFolder",
+    "circumstances",
     "file_sha256",
     "find_checkpoint",
     "peak_memory",

@@ -8,7 +8,10 @@ import platform
 import resource
 import subprocess
 import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -45,6 +48,22 @@ def peak_memory() -> dict[str, int]:
     unit = 1 if sys.platform == "darwin" else 1024
     found = {"memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
     return found | ({"gpu_memory": torch.cuda.max_memory_allocated()} if torch.cuda.is_available() else {})
+
+
+def circumstances(inputs: Mapping[str, str], *, seconds: float) -> dict[str, Any]:
+    """Return what every receipt says of how its figures came about.
+
+    Args:
+        inputs: a hash for each thing that was read.
+        seconds: how long it took.
+    """
+    return {
+        "inputs": dict(inputs),
+        "versions": versions(),
+        "seconds": round(seconds, 3),
+        "peak": peak_memory(),
+        "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
 
 
 def wilson_interval(share: float, count: int) -> tuple[float, float]:

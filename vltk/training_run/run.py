@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from torch.optim import Optimizer
 from vltk.config import DeviceConfig, to_dict
 from vltk.config.training import TrainingConfig
 from vltk.detection.extractor import choose_device
-from vltk.run_folder import RESULTS, WEIGHTS, Journal, RunFolder, file_sha256, peak_memory, versions
+from vltk.run_folder import RESULTS, WEIGHTS, Journal, RunFolder, circumstances, file_sha256
 from vltk.trainer import Trainer, join_processes
 from vltk.training_run.estimate import MeasuredPlan, estimate_cost, estimate_memory
 from vltk.types import Progress
@@ -150,14 +149,10 @@ class TrainingRun:
             "metrics": self._rows(folder, measured),
             "figures": {name: value for name, value in journal.figures.items() if "validation" not in name},
             "weights": {name: file_sha256(path) for name, path in checkpoints.items() if path.is_file()},
-            "inputs": folder.inputs,
             "initialised": self.fresh,
-            "versions": versions(),
             "processes": processes.num_processes,
             "device": str(processes.device),
-            "seconds": journal.seconds,
-            "peak": peak_memory(),
-            "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            **circumstances(folder.inputs, seconds=journal.seconds),
         }
 
     def _rows(self, folder: RunFolder, measured: Mapping[str, float]) -> list[dict[str, Any]]:
