@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -84,6 +85,13 @@ def may_import(own: str, other: str, *, same_private: bool) -> bool:
 def test_every_room_has_a_level() -> None:
     rooms = {room_of(path) for path in MODULES} - {"__init__", "__main__"}
     assert rooms <= LEVEL.keys()
+
+
+def test_the_figure_of_the_rooms_shows_them_in_their_order() -> None:
+    drawn = re.findall(r'y="(\d+)"[^>]*>(\w+)</text>', (ROOT / "assets" / "architecture.svg").read_text("utf-8"))
+    height = {name: int(y) for y, name in drawn if name in LEVEL}
+    rows = sorted({height.get(room, 0) for room in LEVEL}, reverse=True)
+    assert {room: rows.index(height.get(room, 0)) for room in LEVEL} == LEVEL
 
 
 def test_imports_point_one_way() -> None:
