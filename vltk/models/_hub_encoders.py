@@ -42,7 +42,10 @@ class HubEncoder(nn.Module):
         layers: for each joint layer the attention of its blocks: "LL", "LV", "VL" and "VV", or "" for all at once.
         vocabulary: number of word pieces that it knows.
         region_dim: size of a region's feature.
+        apart: the blocks of a layer are normalised each alone.
     """
+
+    apart = False
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -85,6 +88,8 @@ class HubEncoder(nn.Module):
 
 class LXMERTEncoder(HubEncoder):
     """An LXMERT; its joint layers are those that cross."""
+
+    apart = True
 
     def _layers(self) -> Sequence[Mapping[str, Attention]]:
         return [

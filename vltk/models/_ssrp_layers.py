@@ -91,6 +91,16 @@ class CrossAttention(nn.Module):
         attended: Tensor = self.output(context.transpose(1, 2).flatten(2))
         return attended
 
+    def scores(self, states: Tensor, others: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the [B, heads, N, M] scores of :meth:`forward` before the softmax; the arguments are the same."""
+        hidden = states.shape[-1]
+        query, key = (
+            F.linear(part, self.qkv.weight[rows], self.qkv.bias[rows]).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part, rows in ((states, slice(hidden)), (others, slice(hidden, 2 * hidden)))
+        )
+        scores: Tensor = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
+        return scores if mask is None else scores.masked_fill(~mask, -torch.inf)
+
 
 class CrossLayer(nn.Module):
     """One inter-modality layer: attention to the other modality, then a Transformer layer of its own for each.
