@@ -67,10 +67,10 @@ class SSRPWithScores(nn.Module):
         with _recorded(modules.values()) as found:
             output: EncoderOutput = self.model(batch)
         sizes = batch.input_ids.shape[1], batch.regions.shape[1]
-        scores = {
-            place: _joined({name: found[id(module)][call] for name, (module, call) in self.layers[place].items()}, sizes)
-            for place in wanted
-        }
+        scores = {}
+        for place in wanted:
+            blocks = {name: found[id(module)][call] for name, (module, call) in self.layers[place].items()}
+            scores[place] = _joined(blocks, sizes)
         return replace(output, attention_scores=scores)
 
 
