@@ -83,10 +83,11 @@ def small_ssrp(variant: str = "visual") -> SSRPConfig:
     )
 
 
-def write_ssrp(path: Path, variant: str = "visual") -> Path:
-    """Write a checkpoint of a small SSRP."""
+def write_ssrp(path: Path, variant: str = "visual", *, objectives: list[str] | None = None) -> Path:
+    """Write a checkpoint of a small SSRP, and what it was trained for."""
     torch.manual_seed(2)
     config = small_ssrp(variant)
     weights = {f"model.{name}": tensor for name, tensor in config.build_for_pretraining().state_dict().items()}
-    write_checkpoint(path, weights, {"step": 0}, about=about_weights(config, "ssrp") | {"step": 0})
+    told = {} if objectives is None else {"objectives": objectives}
+    write_checkpoint(path, weights, {"step": 0}, about=about_weights(config, "ssrp") | told | {"step": 0})
     return path

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from tests.small_pairs import TOKENIZER, write_examples
@@ -18,11 +19,13 @@ from tests.small_trees import write_ssrp, write_trees
 from vltk.cli import main
 from vltk.errors import StoppedEarlyError
 from vltk.metrics.trees import minimum_spanning_tree, score_tree, uuas
+from vltk.probing.loading import load_probed
 from vltk.probing.relations import read_relations
 from vltk.run_folder.outcomes import read_outcomes
 from vltk.stores.examples import ExampleStore
 
 LAYERS = 4  # embeddings counted
+FITS = 2 * (1 + (LAYERS - 1) * 3)  # of the encoder and of the untrained one; a layer is chosen with three folds
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +42,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def command(made: Path, out: Path, *more: object, model: str = "model") -> list[str]:
     given = {"--examples": made / "trees.lmdb", "--features": made / "trees-features.lmdb", "--out": out}
-    given |= {"--epochs": 2, "--rank": 4, "--queries": 4, "--top": 2, "--device": "cpu"}
+    given |= {"--epochs": 2, "--folds": 3, "--rank": 4, "--queries": 4, "--top": 2, "--device": "cpu"}
     flags = [word for flag, value in given.items() if flag not in more for word in (flag, str(value))]
     return ["probe", str(made / model), *flags, "--quiet", *map(str, more)]
 
@@ -79,8 +82,11 @@ def test_every_layer_and_every_control_is_there(out: Path) -> None:
     assert by_name["UUAS over word and position"]["value"] == pytest.approx(best - values["encoder", 0])
     assert "UUAS over untrained encoder" in by_name
     assert all(row["interval_95"][0] <= row["value"] <= row["interval_95"][1] for row in results["metrics"])
-    chosen = [row["validation_uuas"] for row in results["layers"][1:LAYERS]]
-    assert max(chosen) == chosen[results["layer"] - 1]
+    chosen = [row["validation_parts"] for row in results["layers"][1:LAYERS]]
+    assert [len(parts) for parts in chosen] == [3] * (LAYERS - 1)
+    best = max(chosen, key=np.mean)
+    least = np.mean(best) - np.std(best, ddof=1) / 3**0.5
+    assert results["layer"] == 1 + next(place for place, parts in enumerate(chosen) if np.mean(parts) >= least)
 
 
 def test_trees_and_matrices_say_the_same(out: Path) -> None:
@@ -155,7 +161,7 @@ def test_a_stopped_probing_goes_on_to_the_same_figures(
     assert main(command(made, again)) == 75
     assert not (again / "results.json").exists()
     resumed = probed(made, again)
-    assert len(calls) == 3 + 2 * LAYERS - 2
+    assert len(calls) == 3 + FITS - 2
     whole = json.loads((out / "results.json").read_text())
     for key in ("metrics", "layers", "protocol", "layer"):
         assert resumed[key] == whole[key]
@@ -180,10 +186,19 @@ def test_an_ssrp_is_measured_with_its_own_probes(made: Path, tmp_path: Path) -> 
     assert figures["UUAS of the own probe"] == pytest.approx(right / edges)
 
 
+def test_an_ssrp_without_its_second_stage_has_no_probe_of_its_own(made: Path, tmp_path: Path) -> None:
+    first = write_ssrp(tmp_path / "first", objectives=["mlm", "itm"])
+    results = probed(made, tmp_path / "out", "--untrained", "leave-out", model=str(first))
+    assert [row["system"] for row in results["layers"]] == [*["encoder"] * 3, "linear chain"]
+    assert "as their states are" in safe_open(tmp_path / "out" / "relations.safetensors", "numpy").metadata()["about"]
+    second = write_ssrp(tmp_path / "second", objectives=["probing"])
+    assert load_probed(str(second)).own_probes
+
+
 def test_the_plan_writes_nothing(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command(made, tmp_path / "out", "--dry-run"), "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
-    assert (plan["layers"], plan["probes"]) == (LAYERS - 1, 2 * LAYERS)
+    assert (plan["layers"], plan["probes"]) == (LAYERS - 1, FITS)
     assert sum(plan["sentences"].values()) == 60
     assert not (tmp_path / "out").exists()
 
@@ -198,9 +213,10 @@ def test_less_can_be_asked_for(made: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("more", "code", "problem"), [
     (("--matrices", "-1"), 2, "got -1 and 12"),
     (("--queries", "-2"), 2, "got -2 and 2"),
-    (("--test-share", "0.95"), 2, "shares of 0.95 and 0.1 leave nothing"),
+    (("--test-share", "1"), 2, "a share of 1 leaves nothing"),
+    (("--folds", "1"), 2, "1 leave nothing to learn"),
     (("--rank", "0"), 2, "each number is positive"),
-    (("--limit", "2"), 3, "sentence among 2"),
+    (("--limit", "2"), 3, "among 2"),
 ])  # fmt: skip
 def test_what_cannot_be_is_one_sentence(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], code: int, problem: str

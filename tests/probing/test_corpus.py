@@ -13,7 +13,8 @@ import torch
 from tests.small_pairs import picture, write_examples, write_features
 from tests.small_trees import parsed_caption, write_trees
 from vltk.errors import DataError, UsageError
-from vltk.probing.corpus import Corpus, Division, gold_distances, read_corpus, template
+from vltk.probing.corpus import Corpus, gold_distances, read_corpus
+from vltk.probing.division import Division, frame, template
 from vltk.stores.examples import ExampleStore
 from vltk.stores.features import FeatureStore
 from vltk.types import Example, Parse, Tokens
@@ -28,27 +29,40 @@ def corpus(tmp_path: Path) -> Corpus:
     return read_corpus(*opened(write_trees(tmp_path, images=20)))
 
 
-def templates(corpus: Corpus, fold: str) -> set[str]:
-    return {template(one.parse) for one in corpus.sentences if one.fold == fold}
+def test_no_template_stands_in_two_folds_or_parts(corpus: Corpus) -> None:
+    rows = [corpus.rows("test"), *corpus.parts]
+    assert sorted(row for part in rows for row in part) == list(range(60))
+    frames = [{frame(corpus.sentences[row].parse) for row in part} for part in rows]
+    assert len(frames) == 5
+    assert all(frames)
+    assert sum(map(len, frames)) == len(set.union(*frames))
+    templates = [{template(corpus.sentences[row].parse) for row in part} for part in rows]
+    assert sum(map(len, templates)) == 20
 
 
-def test_no_template_stands_in_two_folds(corpus: Corpus) -> None:
-    folds = [templates(corpus, fold) for fold in ("train", "validation", "test")]
-    assert all(folds)
-    assert not folds[0] & folds[1]
-    assert not folds[2] & (folds[0] | folds[1])
-    assert sum(map(len, folds)) == 20
+def test_parts_are_of_about_one_size() -> None:
+    groups = [f"g{place % 40}" for place in range(400)]
+    parts = Division(folds=4, seed=1).parts(groups)
+    assert [len(part) for part in parts] == [100] * 4
+    assert parts != Division(folds=4, seed=2).parts(groups)
+
+
+def test_a_frame_knows_no_leaves() -> None:
+    short = Parse(words=("ring", "is", "on", "star"), heads=(4, 4, 4, 0), relations=("nsubj", "cop", "case", "root"))
+    long = Parse(words=("a", "b", "c", "d"), heads=(2, 3, 0, 3), relations=("amod", "nsubj", "root", "obj"))
+    alone = Parse(words=("ring",), heads=(0,), relations=("root",))
+    assert [frame(one) for one in (short, long, alone)] == ["0:root", "2:nsubj 0:root", "0:root"]
 
 
 def test_images_can_be_held_out_instead(tmp_path: Path) -> None:
     found = read_corpus(*opened(write_trees(tmp_path, images=20)), division=Division(held_out="images", test=0.3))
-    folds = [set(found.images(fold)) for fold in ("train", "validation", "test")]
+    folds = [set(found.images("test")), *({found.sentences[row].image_id for row in part} for part in found.parts)]
     assert sum(map(len, folds)) == len(set.union(*folds)) == 20
 
 
 def test_the_seed_decides_the_division(tmp_path: Path) -> None:
     stores = opened(write_trees(tmp_path, images=20))
-    divided = [[one.fold for one in read_corpus(*stores, division=Division(seed=s)).sentences] for s in (0, 0, 3)]
+    divided = [read_corpus(*stores, division=Division(seed=s)).parts for s in (0, 0, 3)]
     assert divided[0] == divided[1] != divided[2]
 
 
@@ -57,11 +71,11 @@ def test_of_a_store_of_test_sentences_known_templates_are_left_out(tmp_path: Pat
     dice = np.random.default_rng(0)
     told = [parsed_caption(f"t{shape}", f"trees-{shape % 12}", dice, shape=shape) for shape in range(8, 16)]
     tests = ExampleStore.open(write_examples(tmp_path / "tests.lmdb", told))
-    found = read_corpus(train, features, tests=tests, division=Division(validation=0.3))
+    found = read_corpus(train, features, tests=tests, division=Division(folds=2))
     assert [one.id for one in found.sentences if one.fold == "test"] == ["t12", "t13", "t14", "t15"]
     assert {one.store for one in found.sentences if one.fold == "test"} == {1}
     assert found.left_out == {"test sentences whose template is trained on": 4}
-    assert sum(one.fold != "test" for one in found.sentences) == 12
+    assert sum(map(len, found.parts)) == 12
 
 
 def test_a_batch_tells_the_word_of_each_piece(corpus: Corpus) -> None:
@@ -127,15 +141,23 @@ def test_a_store_that_does_not_fit_is_refused(tmp_path: Path, change: dict[str, 
 
 
 def test_a_fold_without_a_sentence_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no (train|validation|test) sentence among 2 \(nothing left out\)"):
-        read_corpus(*written(tmp_path, sentences(2)))
+    with pytest.raises(DataError, match=r"no test sentence among 1 \(nothing left out\)"):
+        read_corpus(*written(tmp_path, sentences(1)), division=Division(test=0.001))
+
+
+def test_folds_that_cannot_be_filled_are_refused(tmp_path: Path) -> None:
+    train, features = opened(write_trees(tmp_path, images=3, captions=2))
+    with pytest.raises(DataError, match=r"\d images among 6 sentences do not fill 4 folds \(nothing left out\)"):
+        read_corpus(train, features, division=Division(held_out="images", test=0.4))
 
 
 def test_shares_that_leave_nothing_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"shares of 0\.6 and 0\.4 leave nothing to one of the folds"):
-        Division(test=0.6, validation=0.4)
-    with pytest.raises(UsageError, match=r"shares of 0 and 0\.1"):
+    with pytest.raises(UsageError, match="a share of 1 leaves nothing to test or to learn"):
+        Division(test=1.0)
+    with pytest.raises(UsageError, match="a share of 0 leaves"):
         Division(test=0.0)
+    with pytest.raises(UsageError, match="1 leave nothing to learn or to choose with"):
+        Division(folds=1)
 
 
 def test_a_feature_that_is_no_number_is_named(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 def loaded(kind: str) -> LoadedEncoder:
     torch.manual_seed(6)
     module = SIZE.build() if kind == "uniter" else small_ssrp(kind).build()
-    return LoadedEncoder(module=module.eval(), name=kind, weights="x", vocabulary=40, region_dim=6, positions=32)
+    sizes = {"vocabulary": 40, "region_dim": 6, "positions": 32}
+    return LoadedEncoder(module=module.eval(), name=kind, weights="x", own_probes=kind != "uniter", **sizes)
 
 
 @pytest.mark.parametrize("kind", ["uniter", "visual", "cross"])
@@ -91,7 +92,7 @@ def test_a_picture_does_not_find_itself() -> None:
 
 
 def test_the_batches_of_pictures_change_nothing(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    images = corpus.images("train", "test", "validation")
+    images = corpus.images("train", "test")
     whole = embed_pictures(loaded("share"), corpus, images)
     monkeypatch.setattr("vltk.probing.retrieval._BATCH", 5)
     for name, vectors in embed_pictures(loaded("share"), corpus, images).items():

@@ -25,11 +25,11 @@ class DivisionConfig:
     """Example store whose sentences are tested on; without it a share of --examples is. Those whose template (or image)
     --examples has are left out. The own probes of an SSRP need sentences that its second stage did not learn from."""
     held_out: Literal["templates", "images"] = "templates"
-    """Sentences that stand in one fold: those of one tree (heads and relations), or those of one image."""
+    """Sentences that stand together: those whose trees are alike but for their leaves, or those of one image."""
     test_share: float = 0.2
-    """Share of the templates or images that is tested on."""
-    validation_share: float = 0.1
-    """Share that chooses the pass and the layer."""
+    """Share of the templates or images that is tested on, without --test-examples."""
+    folds: int = 4
+    """Parts of all others; a probe for each, which did not learn from it, says what a layer gives on new templates."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class FittingConfig:
     rank: int = 64
     """Dimensions of the space in which distances are measured."""
     epochs: int = 40
-    """Passes over the training sentences; the one with the lowest validation loss is kept."""
+    """Passes over the training sentences; the one with the lowest loss on the part left out is kept."""
     learning_rate: float = 1e-2
     """Of Adam at the beginning; it falls to nothing in a straight line."""
     batch_sentences: int = 32
@@ -148,16 +148,15 @@ def _check(config: ProbeConfig) -> None:
 def _session(config: ProbeConfig, terminal: Terminal, loaded: LoadedEncoder) -> tuple[Session, dict[str, str]]:
     """Look at the stores; return what can be probed and the hashes of what was opened."""
     from vltk.detection.extractor import choose_device
-    from vltk.probing.corpus import Division, read_corpus
+    from vltk.probing.corpus import read_corpus
+    from vltk.probing.division import Division
     from vltk.probing.session import Searching, Session
     from vltk.probing.structural import Fitting
     from vltk.stores.examples import ExampleStore
     from vltk.stores.features import FeatureStore
 
     told = config.division
-    division = Division(
-        held_out=told.held_out, test=told.test_share, validation=told.validation_share, seed=config.seed
-    )
+    division = Division(held_out=told.held_out, test=told.test_share, folds=told.folds, seed=config.seed)
     how = config.fitting
     fitting = Fitting(
         rank=how.rank,
@@ -184,7 +183,6 @@ def _session(config: ProbeConfig, terminal: Terminal, loaded: LoadedEncoder) -> 
         )
     session = Session(
         corpus=corpus,
-        division=division,
         fitting=fitting,
         searching=searching,
         controlled=how.untrained == "probe",
@@ -215,7 +213,7 @@ def _shown(results: dict[str, Any]) -> dict[str, object]:
     hidden = {"versions", "inputs", "peak", "date", "weights"}
     shown = {key: value for key, value in results.items() if key not in hidden}
     shown["layers"] = [
-        {key: value for key, value in row.items() if key not in {"validation_uuas", "epochs"}}
+        {key: value for key, value in row.items() if key not in {"validation_uuas", "validation_parts", "epochs"}}
         for row in results["layers"]
     ]
     return shown

@@ -48,6 +48,7 @@ class LoadedEncoder:
         region_dim: size of a region's feature.
         positions: longest text in word pieces, special tokens counted.
         trained_on: what its checkpoint says of the stores that it was trained on.
+        own_probes: it has probes of its own that were trained (SSRP's second stage).
     """
 
     module: nn.Module
@@ -57,6 +58,7 @@ class LoadedEncoder:
     region_dim: int
     positions: int
     trained_on: Mapping[str, Any] = field(default_factory=dict)
+    own_probes: bool = False
 
     @property
     def encoder(self) -> JointEncoder:

@@ -42,6 +42,10 @@ def _vectors(module: nn.Module) -> Callable[[str], bool]:
     return vectors.__contains__
 
 
+OBJECTIVES = "objectives"
+"""Under which a checkpoint says what its weights were last trained for."""
+
+
 @dataclass(kw_only=True)
 class PreparedRun(TrainingRun):
     """A pre-training run that is built and not begun."""
@@ -136,6 +140,7 @@ def prepare_run(
         device=device,
         fresh=fresh,
         about=about_weights(network.encoder.config, model)
+        | {OBJECTIVES: names}
         | describe_stores([source.features for source in sources], tokenizer, data),
     )
 

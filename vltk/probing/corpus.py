@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,69 +14,20 @@ import torch
 from numpy.typing import NDArray
 
 from vltk.batching import TokenBuckets, collate
-from vltk.errors import DataError, UsageError
+from vltk.errors import DataError
 from vltk.metrics.trees import tree_distances
 from vltk.mixture.layouts import special_tokens
 from vltk.mixture.trees import Told, tree_targets
+from vltk.probing.division import Division, template
 from vltk.stores.examples import ExampleStore
 from vltk.stores.features import FeatureReader
 from vltk.types import Batch, Example, Parse, Progress
 
-Fold = Literal["train", "validation", "test"]
-HeldOut = Literal["templates", "images"]
-FOLDS: tuple[Fold, ...] = ("train", "validation", "test")
+Fold = Literal["train", "test"]
+FOLDS: tuple[Fold, ...] = ("train", "test")
 # A tree of one edge is found by any distances.
 LEAST_WORDS = 3
 _SHOWN = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Division:
-    """How sentences are divided.
-
-    Attributes:
-        held_out: "templates": sentences whose trees are alike (same heads, same relations) stand in one fold;
-            "images": those of one image do.
-        test: share of templates or images that are tested on, where no store of test sentences is given.
-        validation: share that the pass of training and the layer are chosen with.
-        seed: of the division.
-    """
-
-    held_out: HeldOut = "templates"
-    test: float = 0.2
-    validation: float = 0.1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if min(self.test, self.validation) <= 0 or self.test + self.validation >= 1:
-            problem = f"shares of {self.test:g} and {self.validation:g} leave nothing to one of the folds"
-            raise UsageError(
-                problem, where="--test-share, --validation-share", remedy="both positive, together below 1"
-            )
-
-    def key(self, parse: Parse, image_id: str) -> str:
-        """Return what decides the fold of a sentence."""
-        return template(parse) if self.held_out == "templates" else image_id
-
-    def fold(self, key: str, *, tested: bool) -> Fold:
-        """Return the fold of a key; ``tested`` says whether this store gives test sentences as well."""
-        digest = hashlib.sha256(f"{self.seed}/{key}".encode()).digest()
-        share = int.from_bytes(digest[:8], "big") / 2**64
-        if share < self.validation:
-            return "validation"
-        return "test" if tested and share < self.validation + self.test else "train"
-
-
-def template(parse: Parse) -> str:
-    """Return the shape of a tree: its heads and relations, without its words.
-
-    Example:
-        >>> first = Parse(words=("a", "dog"), heads=(2, 0), relations=("det", "root"))
-        >>> second = Parse(words=("the", "cat"), heads=(2, 0), relations=("det", "root"))
-        >>> template(first), template(first) == template(second)
-        ('2:det 0:root', True)
-    """
-    return " ".join(f"{head}:{relation}" for head, relation in zip(parse.heads, parse.relations, strict=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +38,7 @@ class Sentence:
         id: of its example.
         image_id: of its picture.
         parse: words, heads, relations, and the word of each piece.
+        group: sentences of one group stand together.
         fold: what it is for.
         store: number of the example store.
         length: word pieces, special tokens and regions.
@@ -96,6 +47,7 @@ class Sentence:
     id: str
     image_id: str
     parse: Parse
+    group: str
     fold: Fold
     store: int
     length: int
@@ -114,12 +66,14 @@ class Corpus:
         stores: the example stores.
         features: the pictures' regions.
         sentences: of all folds.
+        division: how they were divided.
         left_out: why examples are left out, and how many.
     """
 
     stores: tuple[ExampleStore, ...]
     features: FeatureReader
     sentences: tuple[Sentence, ...]
+    division: Division
     left_out: Counter[str]
 
     @cached_property
@@ -130,6 +84,13 @@ class Corpus:
     def rows(self, *folds: Fold) -> list[int]:
         """Return the numbers of the sentences of some folds."""
         return [row for row, one in enumerate(self.sentences) if one.fold in folds]
+
+    @cached_property
+    def parts(self) -> list[list[int]]:
+        """The numbers of the training sentences in as many parts as the division has folds."""
+        rows = self.rows("train")
+        places = self.division.parts([self.sentences[row].group for row in rows])
+        return [[rows[place] for place in part] for part in places]
 
     def images(self, *folds: Fold) -> tuple[str, ...]:
         """Return the pictures of some folds, each once, in the order of the examples."""
@@ -177,6 +138,8 @@ class Corpus:
         return {
             "sentences": {fold: len(rows) for fold, rows in folds.items()},
             "templates": {fold: len({template(self.sentences[r].parse) for r in rows}) for fold, rows in folds.items()},
+            "groups": {fold: len({self.sentences[row].group for row in rows}) for fold, rows in folds.items()},
+            "parts": [len(part) for part in self.parts],
             "images": {fold: len(self.images(fold)) for fold in FOLDS},
             "left_out": dict(self.left_out),
         }
@@ -234,10 +197,17 @@ class _Look:
                 self.left_out[f"test sentences whose {self.division.held_out.removesuffix('s')} is trained on"] += 1
                 continue
             self.known |= set() if number else {key}
-            fold: Fold = "test" if number else self.division.fold(key, tested=tested)
-            length = len(parse.pieces) + 2 + self.features.region_count(image_id)
+            group = self.division.group(parse, image_id)
             self.sentences.append(
-                Sentence(id=example.id, image_id=image_id, parse=parse, fold=fold, store=number, length=length)
+                Sentence(
+                    id=example.id,
+                    image_id=image_id,
+                    parse=parse,
+                    group=group,
+                    fold="test" if number or (tested and self.division.tested(group)) else "train",
+                    store=number,
+                    length=len(parse.pieces) + 2 + self.features.region_count(image_id),
+                )
             )
 
     def _parse(self, store: ExampleStore, example: Example) -> Parse | None:
@@ -272,13 +242,26 @@ class _Look:
             remedy = "extract them, or leave their captions out with --missing-images skip"
             where = getattr(self.features, "path", "the feature store")
             raise DataError(f"lacks {len(self.missing)} images ({shown})", where=where, remedy=remedy)
-        found = Corpus(stores=stores, features=self.features, sentences=tuple(self.sentences), left_out=self.left_out)
-        for fold in FOLDS:
-            if not found.rows(fold):
-                told = ", ".join(f"{why}: {count}" for why, count in self.left_out.items()) or "nothing left out"
-                problem = f"no {fold} sentence among {len(self.sentences)} ({told})"
-                remedy = "give more sentences or other shares, or --held-out images"
-                raise DataError(problem, where=stores[-1 if fold == "test" else 0].path, remedy=remedy)
+        found = Corpus(
+            stores=stores,
+            features=self.features,
+            sentences=tuple(self.sentences),
+            division=self.division,
+            left_out=self.left_out,
+        )
+        told = ", ".join(f"{why}: {count}" for why, count in self.left_out.items()) or "nothing left out"
+        if not found.rows("test"):
+            problem = f"no test sentence among {len(self.sentences)} ({told})"
+            remedy = "give more sentences or another --test-share, or --held-out images"
+            raise DataError(problem, where=stores[-1].path, remedy=remedy)
+        if not all(found.parts):
+            groups = len({found.sentences[row].group for row in found.rows("train")})
+            what = "shapes of trees" if self.division.held_out == "templates" else "images"
+            problem = (
+                f"{groups} {what} among {len(self.sentences)} sentences do not fill {len(found.parts)} folds ({told})"
+            )
+            remedy = "give more sentences, fewer --folds, or --held-out images"
+            raise DataError(problem, where=stores[0].path, remedy=remedy)
         return found
 
 

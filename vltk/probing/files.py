@@ -15,7 +15,6 @@ from vltk.isd.encoder import LoadedEncoder
 from vltk.metrics.trees import PUNCTUATION, TreeScore, minimum_spanning_tree
 from vltk.models._ssrp_layers import DistanceProbe
 from vltk.probing.corpus import Corpus, Sentence
-from vltk.probing.loading import has_own_probes
 from vltk.probing.relations import Matrix
 from vltk.probing.retrieval import Retrieved
 from vltk.probing.scoring import LayerScore
@@ -92,7 +91,7 @@ def sentence_outcomes(shown: Shown, protocol: Mapping[str, Any]) -> Outcomes:
 
 def relations_about(loaded: LoadedEncoder, protocol: Mapping[str, Any]) -> dict[str, str]:
     """Return what the file of relation matrices says of itself."""
-    own = has_own_probes(loaded)
+    own = loaded.own_probes
     return {
         "text": "squared distances of words under the " + ("encoder's own probe" if own else "probe of the best layer"),
         "regions": "squared distances of regions "

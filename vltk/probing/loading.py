@@ -9,12 +9,15 @@ from vltk.config import from_dict
 from vltk.errors import DataError, VltkError
 from vltk.isd.encoder import LoadedEncoder, load_encoder
 from vltk.models._checkpoints import weights_file
-from vltk.models._ssrp import SSRP, SSRPConfig
+from vltk.models._ssrp import SSRPConfig
 from vltk.models.uniter import UNITER
+from vltk.pretraining import OBJECTIVES
 from vltk.run_folder import file_sha256, read_about
 from vltk.training_run import TRAINED_ON
 
 _SSRP = "ssrp"
+_PROBING = "probing"
+"""The objective of SSRP's second stage; weights that were trained for other objectives alone have probes of chance."""
 
 
 def load_probed(
@@ -53,7 +56,7 @@ def _ssrp(file: Path, about: dict[str, object]) -> LoadedEncoder:
     except (VltkError, KeyError, TypeError) as error:
         raise DataError(f"was written by another version ({error})", where=file, remedy="train it again") from error
     encoder, _ = config.build_from(file)
-    trained_on = about.get(TRAINED_ON, {})
+    trained_on, trained_for = about.get(TRAINED_ON, {}), about.get(OBJECTIVES)
     return LoadedEncoder(
         module=encoder.eval(),
         name=f"ssrp-{config.variant}",
@@ -62,9 +65,6 @@ def _ssrp(file: Path, about: dict[str, object]) -> LoadedEncoder:
         region_dim=config.region_dim,
         positions=config.positions,
         trained_on=trained_on if isinstance(trained_on, dict) else {},
+        # A fine-tuned run does not say what its probes went through.
+        own_probes=not isinstance(trained_for, list) or _PROBING in trained_for,
     )
-
-
-def has_own_probes(loaded: LoadedEncoder) -> bool:
-    """Say whether an encoder tells relations by itself (SSRP, whose second stage trains its probes)."""
-    return isinstance(loaded.module, SSRP)

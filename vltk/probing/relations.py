@@ -17,7 +17,6 @@ from vltk.errors import DataError, StoppedEarlyError
 from vltk.isd.encoder import LoadedEncoder
 from vltk.models._heads import GivesRelations
 from vltk.probing.corpus import Corpus
-from vltk.probing.loading import has_own_probes
 from vltk.stores.whole_files import new_path
 from vltk.types import Batch, EncoderOutput, Progress
 
@@ -44,7 +43,7 @@ def region_distances(loaded: LoadedEncoder, output: EncoderOutput, batch: Batch)
         output: what it said of the batch.
         batch: the batch.
     """
-    if has_own_probes(loaded):
+    if loaded.own_probes:
         return cast(GivesRelations, loaded.module).relations(output, batch).regions
     return squared_distances(output.regions)
 
@@ -71,7 +70,7 @@ def encoded_relations(
     Raises:
         StoppedEarlyError: it was asked to stop.
     """
-    own = has_own_probes(loaded)
+    own = loaded.own_probes
     device = next(loaded.module.parameters()).device
     for chunk in corpus.batches(rows, max_tokens):
         batch = corpus.batch(chunk).to(device)

@@ -27,15 +27,21 @@ class LayerScore:
         system: whose states it reads.
         layer: which ones, 0 for the embeddings; None for a system without layers.
         scores: of the test sentences, in the order of the corpus.
-        validation: UUAS on the validation sentences, which layers are chosen by; None where nothing is chosen.
+        parts: UUAS on each part of the training sentences of a probe that did not learn from it; layers are chosen by
+            it. Empty where nothing is chosen.
         epochs: passes over the training sentences; None where nothing was trained.
     """
 
     system: str
     layer: int | None
     scores: Sequence[TreeScore]
-    validation: float | None = None
+    parts: Sequence[float] = ()
     epochs: int | None = None
+
+    @property
+    def validation(self) -> float | None:
+        """Mean UUAS of the parts."""
+        return float(np.mean(self.parts)) if self.parts else None
 
 
 def score(sentence: Sentence, distances: NDArray[np.floating]) -> TreeScore:
@@ -52,12 +58,26 @@ def chain_scores(corpus: Corpus) -> LayerScore:
 
 
 def best_layer(found: Sequence[LayerScore], system: str) -> LayerScore | None:
-    """Return the layer of a system that is best on the validation sentences; embeddings are none, they are a control.
+    """Return the first layer of a system that is as good as its best one, by the sentences that probes did not know.
 
-    Of equal ones the first is taken; None for a system that was not probed.
+    As good is what one standard error over the parts does not part from the best (Hastie, Tibshirani and Friedman,
+    "The Elements of Statistical Learning", section 7.10): a later layer must be worth being later. Embeddings are no
+    layer, they are a control. None for a system that was not probed.
+
+    Example:
+        >>> told = [[0.9], [0.80, 0.82], [0.82, 0.84], [0.86, 0.82], [0.7, 0.7]]
+        >>> made = [LayerScore(system="encoder", layer=n, scores=[], parts=parts) for n, parts in enumerate(told)]
+        >>> best_layer(made, "encoder").layer
+        2
     """
-    layers = [one for one in found if one.system == system and one.layer and one.validation is not None]
-    return max(layers, key=lambda one: one.validation or 0.0, default=None)
+    layers = [one for one in found if one.system == system and one.layer and one.parts]
+    if not layers:
+        return None
+    best = max(layers, key=lambda one: one.validation or 0.0)
+    least = float(np.mean(best.parts))
+    if len(best.parts) > 1:
+        least -= float(np.std(best.parts, ddof=1)) / len(best.parts) ** 0.5
+    return next(one for one in layers if float(np.mean(one.parts)) >= least)
 
 
 def controls(found: Sequence[LayerScore]) -> dict[str, LayerScore]:
@@ -90,6 +110,7 @@ def layer_rows(found: Sequence[LayerScore], images: Sequence[str], *, seed: int)
                 if spearman is None
                 else list(spearman_interval(one.scores, images, seed=seed) or ()),
                 "validation_uuas": one.validation,
+                "validation_parts": list(one.parts),
                 "epochs": one.epochs,
             }
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,9 +18,9 @@ from safetensors.torch import load_file, save_file
 from vltk.errors import UsageError
 from vltk.isd.encoder import LoadedEncoder, tokenizer_of
 from vltk.metrics.protocol import split_hash
-from vltk.metrics.trees import uuas
+from vltk.metrics.trees import TreeScore, uuas
 from vltk.models._ssrp_layers import DistanceProbe
-from vltk.probing.corpus import Corpus, Division, gold_distances
+from vltk.probing.corpus import Corpus, gold_distances
 from vltk.probing.files import (
     PROBES,
     RETRIEVAL,
@@ -32,7 +32,6 @@ from vltk.probing.files import (
     write_retrieval,
     write_sentences,
 )
-from vltk.probing.loading import has_own_probes
 from vltk.probing.relations import RELATIONS, Matrix, encoded_relations, write_relations
 from vltk.probing.retrieval import embed_pictures, retrieval_measurements, retrieve, words_and_pairs
 from vltk.probing.scoring import (
@@ -86,7 +85,6 @@ class Session:
 
     Attributes:
         corpus: the sentences and pictures.
-        division: how they were divided, for the record.
         fitting: how probes learn.
         searching: how image retrieval is tried.
         controlled: probe an untrained encoder of the same size as well.
@@ -99,7 +97,6 @@ class Session:
     """
 
     corpus: Corpus
-    division: Division
     fitting: Fitting = field(default_factory=Fitting)
     searching: Searching = field(default_factory=Searching)
     controlled: bool = True
@@ -144,7 +141,7 @@ class Session:
             **self.corpus.describe(),
             "model": loaded.name,
             "layers": len(text) - 1,
-            "probes": systems * len(text),
+            "probes": systems * (1 + (len(text) - 1) * self.corpus.division.folds),
             "estimated_seconds_of_encoding": round(seconds * systems * len(self.corpus.sentences), 1),
             "bytes_of_states_on_disk": systems * table,
         }
@@ -204,43 +201,55 @@ class Session:
         found, probes = [], {}
         jobs = [(name, layer) for name, table in tables.items() for layer in range(len(table))]
         gold = list(gold_distances(self.corpus.sentences))
-        with self.bar(len(jobs), "probe layers") as progress:
+        with self.bar(sum(self._chosen_by(layer) for _, layer in jobs), "probe layers") as progress:
             for name, layer in jobs:
                 trees = Trees(states=tables[name][layer], starts=self.corpus.starts, gold=gold)
-                probe, epochs = self._fitted(trees, states / f"{name.replace(' ', '-')}-{layer}.safetensors")
-                found.append(self._scored(trees, probe, name, layer, epochs))
-                probes[name, layer] = probe
-                progress(1)
+                fitted = []
+                for part in range(self._chosen_by(layer)):
+                    path = states / f"{name.replace(' ', '-')}-{layer}-{part}.safetensors"
+                    fitted.append(self._fitted(trees, part, path))
+                    progress(1)
+                found.append(self._scored(trees, fitted, name, layer))
+                probes[name, layer] = fitted[0][0]
         return found, probes
 
-    def _fitted(self, trees: Trees, path: Path) -> tuple[DistanceProbe, int]:
-        """Return a probe that has learnt, and its epochs; one that an earlier call kept is taken from its file."""
+    def _chosen_by(self, layer: int) -> int:
+        """Return how many probes a layer has: embeddings are never chosen, so that one of theirs is enough."""
+        return self.corpus.division.folds if layer else 1
+
+    def _fitted(self, trees: Trees, part: int, path: Path) -> tuple[DistanceProbe, int]:
+        """Return a probe that has learnt from all parts but one, and its epochs.
+
+        One that an earlier call kept is taken from its file.
+        """
         if path.is_file():
             kept = load_file(path)
             probe = new_probe(trees.states.shape[1], self.fitting.rank)
             probe.map.weight.data.copy_(kept["weight"])
             return probe, int(kept["epochs"])
-        train, validation = self.corpus.rows("train"), self.corpus.rows("validation")
-        fitted = fit(trees, train, validation, self.fitting, device=self.device, stop=self.stop)
+        parts = self.corpus.parts
+        train = sorted(row for place, rows in enumerate(parts) if place != part for row in rows)
+        fitted = fit(trees, train, parts[part], self.fitting, device=self.device, stop=self.stop)
         with new_path(path, overwrite=True) as fresh:
             weight = fitted.probe.map.weight.detach().contiguous()
             save_file({"weight": weight, "epochs": torch.tensor(fitted.epochs)}, fresh)
         return fitted.probe, fitted.epochs
 
-    def _scored(self, trees: Trees, probe: DistanceProbe, name: str, layer: int, epochs: int) -> LayerScore:
-        tests, validation = self.corpus.rows("test"), self.corpus.rows("validation")
-        by_row = {
-            row: self._score(row, matrix) for row, matrix in predicted_distances(probe, trees, [*tests, *validation])
-        }
-        return LayerScore(
-            system=name,
-            layer=layer,
-            scores=[by_row[row] for row in tests],
-            validation=uuas(by_row[row] for row in validation),
-            epochs=epochs,
-        )
+    def _scored(self, trees: Trees, fitted: Sequence[tuple[DistanceProbe, int]], name: str, layer: int) -> LayerScore:
+        """Return what the first probe finds in the test sentences, and what each finds in the part it does not know."""
+        (probe, epochs), tests = fitted[0], self.corpus.rows("test")
+        by_row = dict(self._scores(probe, trees, tests))
+        parts = [
+            uuas(score for _, score in self._scores(own, trees, rows))
+            for (own, _), rows in zip(fitted, self.corpus.parts, strict=False)
+        ]
+        return LayerScore(system=name, layer=layer, scores=[by_row[row] for row in tests], parts=parts, epochs=epochs)
 
-    def _score(self, row: int, matrix: Matrix) -> Any:
+    def _scores(self, probe: DistanceProbe, trees: Trees, rows: Sequence[int]) -> Iterator[tuple[int, TreeScore]]:
+        for row, matrix in predicted_distances(probe, trees, rows):
+            yield row, self._score(row, matrix)
+
+    def _score(self, row: int, matrix: Matrix) -> TreeScore:
         return score(self.corpus.sentences[row], matrix)
 
     def _predicted(self, table: NDArray[np.float32], probe: DistanceProbe, best: LayerScore) -> dict[int, Matrix]:
@@ -253,7 +262,7 @@ class Session:
     def _relations(self, loaded: LoadedEncoder) -> tuple[dict[int, Matrix], dict[int, Matrix]]:
         """Return by sentence what the encoder's own probes say of words (if it has any) and of regions."""
         rows = self.corpus.rows("test")
-        rows = rows if has_own_probes(loaded) else rows[: self.matrices]
+        rows = rows if loaded.own_probes else rows[: self.matrices]
         words, regions = {}, {}
         with self.bar(len(rows), "read relations") as progress:
             for row, text, picture in encoded_relations(
@@ -301,9 +310,9 @@ class Session:
         heads = (" ".join(map(str, one.parse.heads)) for one in tested)
         return {
             "split": split_hash((one.id for one in tested), (one.image_id for one in tested), heads),
-            "division": asdict(self.division),
+            "division": asdict(self.corpus.division),
             "test_sentences": "of a store of their own" if len(self.corpus.stores) > 1 else "a share of the examples",
-            "layer": "the best of the validation sentences, embeddings not counted",
+            "layer": "the first within one standard error of the best, on parts that probes did not learn from",
             "probe": asdict(self.fitting),
             "punctuation": "takes no part in edges",
             "retrieval": asdict(self.searching),
