@@ -6,7 +6,7 @@
 Draws scenes that no run was trained on, describes them with the shipped detector, and says them in the training
 templates (to train and validate probes) and in the held-out ones (to test them); the trees are right by construction.
 Each seed draws other captions, another untrained encoder and other probes. A row is the mean over the seeds, with the
-least and the largest. The gains of the last lines are of the layer that the validation sentences chose. Retrieval is
+least and the largest. The gains of the last lines are of the layer that held-out training templates chose. Retrieval is
 judged by what the scenes hold: objects (colour and shape) and relations (shape, relation, shape). The same command goes
 on where it was stopped; what was probed already is not probed again, and other weights are probed anew.
 """
@@ -44,7 +44,7 @@ from vltk.run_folder.checkpoint import write_weights
 from vltk.stores.examples import ExampleMetadata, ExampleStore
 from vltk.stores.features import FeatureMetadata, FeatureStore
 from vltk.stores.whole_files import new_path
-from vltk.types import Example
+from vltk.types import Example, Measurement
 
 VOCABULARY = Path(__file__).resolve().parents[1] / "vltk" / "datasets" / "scene_vocabulary.txt"
 WORLD = 515_151
@@ -169,15 +169,49 @@ def facts(drawn: Scene) -> tuple[list[str], list[str]]:
     return objects, relations
 
 
-def show_retrieval(label: str, run: str, corpus: Corpus, scenes: Sequence[Scene], queries: int) -> None:
-    vectors = embed_pictures(load_probed(run), corpus, [name_of(one) for one in scenes])
+def retrieved(runs: Sequence[str], corpus: Corpus, scenes: Sequence[Scene], queries: int) -> list[Measurement]:
+    """Return the figures of retrieval; what several runs gain with a query is averaged before intervals are drawn."""
     objects, relations = zip(*map(facts, scenes), strict=True)
+    terms = {"objects": objects, "relations": relations}
     chosen = sorted(np.random.default_rng(0).permutation(len(scenes))[:queries].tolist())
-    found, chance = retrieve(vectors, {"objects": objects, "relations": relations}, chosen, 10)
-    print(f"\n{label}: image retrieval, {queries} queries among {len(scenes)} scenes, 95 % interval")
-    for one in retrieval_measurements(found, chance, top=10, seed=0):
+    by_run = []
+    for run in runs:
+        vectors = embed_pictures(load_probed(run), corpus, [name_of(one) for one in scenes])
+        found, chance = retrieve(vectors, terms, chosen, 10)
+        by_run.append(found)
+    mean = [
+        replace(ways[0], gains={term: np.mean([way.gains[term] for way in ways], axis=0) for term in terms})
+        for ways in zip(*by_run, strict=True)
+    ]
+    return retrieval_measurements(mean, chance, top=10, seed=0)
+
+
+def show_retrieval(label: str, figures: Sequence[Measurement], queries: int, scenes: int) -> None:
+    print(f"\n{label}: image retrieval, {queries} queries among {scenes} scenes, 95 % interval")
+    for one in figures:
         low, high = one.interval_95 or (float("nan"), float("nan"))
         print(f"  {one.metric:<44} {one.value:+.3f} ({low:+.3f} to {high:+.3f})")
+
+
+def prepare(folder: Path, count: int, seeds: Sequence[int]) -> tuple[list[Scene], Corpus]:
+    """Draw scenes and make the stores of each seed; return them, and a corpus that knows their pictures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    scenes = [scene(WORLD, index) for index in range(count)]
+    split = count * 5 // 7
+    write_features(folder / "features.lmdb", scenes)
+    for seed in seeds:
+        write_examples(folder / f"train-{seed}.lmdb", scenes[:split], TRAIN, seed=seed, held_out=False)
+        write_examples(folder / f"test-{seed}.lmdb", scenes[split:], TEST, seed=seed, held_out=True)
+    train = ExampleStore.open(folder / f"train-{seeds[0]}.lmdb")
+    return scenes, read_corpus(train, FeatureStore.open(folder / "features.lmdb"))
+
+
+def show(label: str, receipts: Sequence[dict]) -> None:
+    """Print what probes found in every layer, the controls, and the gains."""
+    print(f"\n{label}: {receipts[0]['sentences']} sentences, {receipts[0]['templates']} templates, first seed")
+    show_layers(label, receipts)
+    show_gains(label, receipts)
+    show_layer_gains(label, receipts)
 
 
 def main() -> None:
@@ -189,26 +223,16 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=200)
     options = parser.parse_args()
     begin = time.process_time()
-    options.folder.mkdir(parents=True, exist_ok=True)
-    scenes = [scene(WORLD, index) for index in range(options.scenes)]
-    split = options.scenes * 5 // 7
-    write_features(options.folder / "features.lmdb", scenes)
-    for seed in range(options.seeds):
-        write_examples(options.folder / f"train-{seed}.lmdb", scenes[:split], TRAIN, seed=seed, held_out=False)
-        write_examples(options.folder / f"test-{seed}.lmdb", scenes[split:], TEST, seed=seed, held_out=True)
-    train = ExampleStore.open(options.folder / "train-0.lmdb")
-    corpus = read_corpus(train, FeatureStore.open(options.folder / "features.lmdb"))
+    scenes, corpus = prepare(options.folder, options.scenes, range(options.seeds))
     named = [given for given in options.run if not all(given.partition("="))]
     if named:
         raise SystemExit(f"--run {named[0]} is not NAME=RUN")
     for given in options.run or [f"uniter-tiny={shipped(options.folder)}"]:
         label, _, run = given.partition("=")
         receipts = [probed(run, options.folder, label, seed) for seed in range(options.seeds)]
-        print(f"{label}: {receipts[0]['sentences']} sentences, {receipts[0]['templates']} templates, seed 0")
-        show_layers(label, receipts)
-        show_gains(label, receipts)
-        show_layer_gains(label, receipts)
-        show_retrieval(label, run, corpus, scenes, options.queries)
+        show(label, receipts)
+        figures = retrieved([run], corpus, scenes, options.queries)
+        show_retrieval(label, figures, options.queries, len(scenes))
     print(f"\n{(time.process_time() - begin) / 60:.1f} CPU minutes")
 
 
