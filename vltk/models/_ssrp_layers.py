@@ -95,7 +95,9 @@ class CrossAttention(nn.Module):
         """Return the [B, heads, N, M] scores of :meth:`forward` before the softmax; the arguments are the same."""
         hidden = states.shape[-1]
         query, key = (
-            F.linear(part, self.qkv.weight[rows], self.qkv.bias[rows]).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            F.linear(part, self.qkv.weight[rows], self.qkv.bias[rows])
+            .view(*part.shape[:-1], self.heads, -1)
+            .transpose(1, 2)
             for part, rows in ((states, slice(hidden)), (others, slice(hidden, 2 * hidden)))
         )
         scores: Tensor = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
