@@ -61,7 +61,7 @@ class CaptionBranch(nn.Module):
     def context(self, keys: Tensor, states: Tensor, mask: Tensor, memory: Tensor) -> Tensor:
         """Return the [B, W] mean of states that [B, W] ``memory`` attends to."""
         asked = F.linear(memory, self.attend.weight[:, memory.shape[-1] :]).unsqueeze(1)
-        energies = self.energy(torch.tanh(keys + asked)).squeeze(-1)
+        energies = self.energy((keys + asked).tanh_()).squeeze(-1)
         weights = energies.masked_fill(~mask, -torch.inf).softmax(dim=1)
         attended: Tensor = (weights.unsqueeze(1) @ states).squeeze(1)
         return attended
@@ -98,11 +98,12 @@ class CaptionBranch(nn.Module):
         going = (counts.unsqueeze(0) > torch.arange(words.shape[1], device=counts.device).unsqueeze(1)).sum(dim=1)
         states, memory = self.read(regions, mask)
         keys = self.keys(states)[order]
-        states, memory, mask, fed = states[order], memory[order], mask[order], self.gates(words[order])
+        states, memory, mask = states[order], memory[order], mask[order]
         memories, live = [], [count for count in going.tolist() if count]
-        for step, count in enumerate(live):
-            context = self.context(keys[:count], states[:count], mask[:count], memory[:count])
-            memory = self.step(fed[:count, step], context, memory[:count])
+        for fed, count in zip(self.gates(words[order]).unbind(dim=1), live, strict=False):
+            if count < len(memory):  # each cut costs its gradient a whole copy
+                keys, states, mask, memory = keys[:count], states[:count], mask[:count], memory[:count]
+            memory = self.step(fed[:count], self.context(keys, states, mask, memory), memory)
             memories.append(memory)
         rows = torch.cat([order[:count] for count in live])
         places = torch.arange(len(live), device=rows.device).repeat_interleave(going[: len(live)])

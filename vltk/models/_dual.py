@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from vltk.models._recurrence import learns_at_once, run_at_once
+
 WORD_RANGE = 0.1
 """Fresh word vectors are uniform between minus this and this, as published."""
 ADAM: dict[str, Any] = {"betas": (0.9, 0.999), "eps": 1e-8}
@@ -50,12 +52,21 @@ def run_packed(rnn: nn.GRU, states: Tensor, mask: Tensor) -> tuple[Tensor, Tenso
     Returns:
         [B, T, directions * H] states, zero at padding; and [layers * directions, B, H] last states.
     """
-    if bool(mask.all()):
+    whole, at_once = bool(mask.all()), learns_at_once(rnn, states)
+    if whole and not at_once:
         every, last = rnn(states)
         return every, last
+    if whole:
+        batch, length = mask.shape
+        every, last = run_at_once(rnn, states.transpose(0, 1).flatten(0, 1), [batch] * length)
+        return every.unflatten(0, (length, batch)).transpose(0, 1), last.unsqueeze(0)
     packed = pack_padded_sequence(states, mask.sum(dim=1).cpu(), batch_first=True, enforce_sorted=False)
-    every, last = rnn(packed)
-    return pad_packed_sequence(every, batch_first=True, total_length=states.shape[1])[0], last
+    if at_once:
+        every, last = run_at_once(rnn, packed.data, packed.batch_sizes.tolist())
+        packed, last = packed._replace(data=every), last[packed.unsorted_indices].unsqueeze(0)
+    else:
+        packed, last = rnn(packed)
+    return pad_packed_sequence(packed, batch_first=True, total_length=states.shape[1])[0], last
 
 
 def compacted(keep: Tensor) -> tuple[Tensor, Tensor]:

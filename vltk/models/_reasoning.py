@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -76,7 +75,7 @@ class RelationLayer(nn.Module):
         if self.folds(mask.numel()):
             weight, bias = self.output.weight @ self.value.weight, self.output.weight @ self.value.bias
             update = F.linear(relations @ states, weight, self.output.bias)
-            update = torch.addcmul(update, relations.sum(dim=2, keepdim=True), bias)
+            update.addcmul_(relations.sum(dim=2, keepdim=True), bias)
         else:
             update = self.output(relations @ self.value(states))
         return without_padding(norm_of_regions(self.norm, update, mask) + states, mask)
