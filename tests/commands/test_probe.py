@@ -184,6 +184,8 @@ def test_an_ssrp_is_measured_with_its_own_probes(made: Path, tmp_path: Path) -> 
     right = sum(line["right"] for line in lines(tmp_path / "out" / "sentences.jsonl"))
     edges = sum(line["edges"] for line in lines(tmp_path / "out" / "sentences.jsonl"))
     assert figures["UUAS of the own probe"] == pytest.approx(right / edges)
+    chain = next(row["uuas"] for row in results["layers"] if row["system"] == "linear chain")
+    assert figures["UUAS of the own probe over linear chain"] == pytest.approx(right / edges - chain)
 
 
 def test_an_ssrp_without_its_second_stage_has_no_probe_of_its_own(made: Path, tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def layer_rows(found: Sequence[LayerScore], images: Sequence[str], *, seed: int)
 
 
 def measurements(found: Sequence[LayerScore], images: Sequence[str], *, seed: int) -> list[Measurement]:
-    """Return the figures of the best layer, and by how much it beats each control on the same sentences.
+    """Return the figures of the best layer and of an own probe, and by how much each beats each control.
 
     Args:
         found: what was scored.
@@ -143,8 +143,9 @@ def measurements(found: Sequence[LayerScore], images: Sequence[str], *, seed: in
                     interval_95=spearman_interval(one.scores, images, seed=seed),
                 )
             )
-    if best is not None:
-        made += gains(best, controls(found), images, seed=seed)
+    for suffix, one in chosen.items():
+        if one is not None:
+            made += gains(one, controls(found), images, of=suffix, seed=seed)
     return made
 
 
@@ -157,11 +158,13 @@ def _uuas(name: str, scores: Sequence[TreeScore], images: Sequence[str], *, seed
     )
 
 
-def gains(best: LayerScore, others: Mapping[str, LayerScore], images: Sequence[str], *, seed: int) -> list[Measurement]:
-    """Return by how much a layer beats each control."""
+def gains(
+    best: LayerScore, others: Mapping[str, LayerScore], images: Sequence[str], *, of: str = "", seed: int
+) -> list[Measurement]:
+    """Return by how much a system beats each control on the same sentences; ``of`` names it where it is not a layer."""
     made = []
     for name, control in others.items():
         gain, interval = uuas_gain(best.scores, control.scores, images, seed=seed)
         edges = sum(one.edges for one in best.scores)
-        made.append(Measurement(metric=f"UUAS over {name}", value=gain, n=edges, interval_95=interval))
+        made.append(Measurement(metric=f"UUAS{of} over {name}", value=gain, n=edges, interval_95=interval))
     return made
