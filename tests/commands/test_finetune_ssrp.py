@@ -96,7 +96,7 @@ def test_from_a_pretrained_run_to_an_evaluation(
     found = open_run(tmp_path / "run", split)
     assert found.model == "ssrp"
     assert (found.task.module.model.config.variant, found.task.module.model.config.layers) == (
-        pretrained.name.rstrip("0"),
+        pretrained.name.rstrip("0123456789"),
         5,
     )  # type: ignore[attr-defined]
     capsys.readouterr()

@@ -17,7 +17,7 @@ import torch
 from tests.small_pairs import write_pairs
 from tests.small_views import write_augmented
 from vltk.cli import main
-from vltk.commands import pretrain
+from vltk.commands import _training
 from vltk.models.ssrp import SSRPConfig
 from vltk.run_folder import read_about, read_weights
 
@@ -92,7 +92,7 @@ def test_a_stopped_run_of_either_stage_goes_on_bit_for_bit(
     asked = itertools.count(1)
     stopping = contextlib.nullcontext(lambda: next(asked) == 3)
     with monkeypatch.context() as patch:
-        patch.setattr(pretrain, "stoppable", lambda terminal: stopping)
+        patch.setattr(_training, "stoppable", lambda terminal: stopping)
         assert main(arguments(stores, tmp_path / "halves", *stage)) == 75
     assert main(arguments(stores, tmp_path / "halves", *stage)) == 0
     assert_same(*(read_weights(tmp_path / run / "last") for run in ("whole", "halves")))
