@@ -17,6 +17,7 @@ from tests.models.test_vsrn import SMALL, build
 from vltk.cli import main
 from vltk.errors import DataError
 from vltk.models._dual_checkpoints import load_dual, write_own
+from vltk.models._vse_checkpoints import read_vse
 from vltk.models._vsrn_checkpoints import describe, read_vsrn, start_from
 from vltk.models.vsrn import VSRN, VSRNConfig
 
@@ -71,6 +72,57 @@ def test_out_and_in_again_loses_nothing(tmp_path: Path, capsys: pytest.CaptureFi
         assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
+PLAIN = replace(COCO, relation_layers=0, memory="mean", norm_before=False, norm_after=False)
+
+
+def plain_embeddings(pair: list[dict[str, torch.Tensor]], vectors: torch.Tensor, ids: list[int]) -> list[torch.Tensor]:
+    """VSE++ as its authors' model.py computes it: a linear map of one vector, and a GRU's state at the last word."""
+    (image, text), norm = pair, lambda x: x / x.pow(2).sum(dim=1, keepdim=True).sqrt()
+    state = torch.zeros(1, text["rnn.weight_hh_l0"].shape[1])
+    for word in text["embed.weight"][ids]:
+        fed = (text["rnn.weight_ih_l0"] @ word + text["rnn.bias_ih_l0"]).chunk(3)
+        own = (text["rnn.weight_hh_l0"] @ state[0] + text["rnn.bias_hh_l0"]).chunk(3)
+        reset, update = (fed[0] + own[0]).sigmoid(), (fed[1] + own[1]).sigmoid()
+        state = ((1 - update) * (fed[2] + reset * own[2]).tanh() + update * state[0]).unsqueeze(0)
+    return [norm(vectors @ image["fc.weight"].t() + image["fc.bias"]), norm(state)]
+
+
+def test_vse_plus_plus_is_a_vsrn_without_reasoning(tmp_path: Path) -> None:
+    source = published(build(PLAIN), tmp_path / "vsepp.pth.tar", prefix="module.", old=True)
+    pair = [
+        {name.removeprefix("module."): tensor for name, tensor in side.items()}
+        for side in torch.load(source, weights_only=False)["model"]
+    ]
+    assert [set(side) for side in pair] == [
+        {"fc.weight", "fc.bias"},
+        {"embed.weight"} | {f"rnn.{kind}_{side}h_l0" for kind in ("weight", "bias") for side in "ih"},
+    ]
+    model, one = read_vsrn(source).model, batch()
+    assert model.config.vocabulary == len(pair[1]["embed.weight"]) + 1  # the mask
+    regions = one.regions[:, :1]
+    alone = replace(one, regions=regions, locations=one.locations[:, :1], region_mask=one.region_mask[:, :1])
+    expected = plain_embeddings(pair, regions[:, 0], one.input_ids[0][one.text_mask[0]].tolist())
+    with torch.no_grad():
+        torch.testing.assert_close(model.embed_images(alone), expected[0], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(model.embed_texts(one)[:1], expected[1], rtol=1e-5, atol=1e-6)
+    own, back = tmp_path / "own.safetensors", tmp_path / "back.pth.tar"
+    assert main(["convert", "vsrn", str(source), str(own)]) == 0
+    assert main(["convert", "vsrn", str(own), str(back)]) == 0
+    written = torch.load(back, weights_only=False)["model"]
+    for one_side, other in zip(pair, written, strict=True):
+        assert one_side.keys() == other.keys()
+        assert all(torch.equal(tensor, other[name]) for name, tensor in one_side.items())
+
+
+def test_vse_plus_plus_is_sent_to_the_right_command_and_order_embeddings_are_refused(tmp_path: Path) -> None:
+    source = published(build(PLAIN), tmp_path / "vsepp.pth.tar")
+    with pytest.raises(DataError, match=r"is a VSE\+\+ or a VSRN, .* use vltk convert vsrn"):
+        read_vse(source)
+    ordered = published(build(PLAIN), tmp_path / "order.pth.tar", opt=argparse.Namespace(measure="order"))
+    with pytest.raises(DataError, match=r"order of their embeddings.* --measure cosine"):
+        read_vsrn(ordered)
+
+
 def test_keys_that_do_not_fit_are_named(tmp_path: Path) -> None:
     official = build(COCO).published_state()
     official.pop("img_enc.Rs_GCN_3.theta.bias")
@@ -83,7 +135,7 @@ def test_keys_that_do_not_fit_are_named(tmp_path: Path) -> None:
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     torch.save({"model": [{"fc.weight": torch.ones(4, 3)}, {}]}, tmp_path / "x.pth")
-    with pytest.raises(DataError, match=r"is no VSRN \(it holds img_enc.fc.weight, ... and no img_enc.img_rnn"):
+    with pytest.raises(DataError, match=r"is no VSRN \(it holds img_enc.fc.weight, ... and no txt_enc.embed"):
         read_vsrn(tmp_path / "x.pth")
     write_own(tmp_path / "vse.safetensors", {"a": torch.ones(1)}, {"model": "vse", "config": {}})
     with pytest.raises(DataError, match="is a vse, no vsrn"):

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertVSEConfig:
-    """Convert a VSE-infinity (or VSE++) between its authors' checkpoints and vltk's.
+    """Convert a VSE-infinity (or its VSE++, with average pooling) between its authors' checkpoints and vltk's.
 
     Reads the authors' model_best.pth with its pair of state dicts, with or without the module. prefix of several GPUs,
     with options pickled by Python 2 or 3, a run of vltk, and one of vltk's files. Nothing in them is executed. The size
-    is seen from the shapes; only BERT's attention heads may have to be told.
+    is seen from the shapes; only BERT's attention heads may have to be told. The authors count the mask into a GRU's
+    vocabulary, as vltk does. VSE++ as its own authors saved it goes through vltk convert vsrn.
 
     Examples:
         $ vltk convert vse f30k_butd_region_bert/model_best.pth vse-region-bert.safetensors

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertVSRNConfig:
-    """Convert a VSRN between its authors' checkpoints and vltk's.
+    """Convert a VSRN (or VSE++) between its authors' checkpoints and vltk's.
 
     Reads the authors' model_best.pth.tar with its pair of state dicts and its options, pickled by Python 2 or 3, a run
     of vltk, and one of vltk's files. Nothing in them is executed. The size and the data set are seen from the shapes. A
     published vocabulary gets the mask that vltk's stores add to it, and loses it again on the way back; the branch that
-    generates captions, which the authors do not save, stays behind.
+    generates captions, which the authors do not save, stays behind. A VSE++ of given features is a VSRN without
+    reasoning, and becomes one.
 
     Examples:
         $ vltk convert vsrn flickr_model_best.pth.tar vsrn-flickr30k.safetensors

@@ -169,6 +169,17 @@ def fill_own(model: nn.Module, file: DualFile) -> None:
     model.load_state_dict(file.weights)
 
 
+def own_checkpoint(file: DualFile, model: Model) -> DualCheckpoint[Model]:
+    """Fill a model of the right size with the weights of one of vltk's files.
+
+    Raises:
+        DataError: keys missing, left over, or of another shape, all named.
+    """
+    fill_own(model, file)
+    options = dict((file.own or {}).get("options", {}))
+    return DualCheckpoint(model=model.eval(), file=file, layout="vltk", options=options)
+
+
 def plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of a training's options that a file of vltk can hold."""
     return {name: value for name, value in options.items() if isinstance(value, str | int | float | bool)}

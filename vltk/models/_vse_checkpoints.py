@@ -18,7 +18,7 @@ from vltk.models._dual_checkpoints import (
     DualCheckpoint,
     DualFile,
     check_sizes,
-    fill_own,
+    own_checkpoint,
     own_config,
     plain_options,
     read_dual_file,
@@ -48,10 +48,7 @@ def read_vse(path: Path, *, heads: int | None = None) -> DualCheckpoint[VSE]:
     """
     file = read_dual_file(path)
     if file.own is not None:
-        config = _own_config(file)
-        model = config.build()
-        fill_own(model, file)
-        return DualCheckpoint(model=model.eval(), file=file, layout="vltk", options=dict(file.own.get("options", {})))
+        return own_checkpoint(file, _own_config(file).build())
     official = {name: tensor for name, tensor in file.weights.items() if not _IGNORED.match(name)}
     model = infer_config(official, file, heads=heads).build()
     model.load_published(official, where=str(file.path))
@@ -76,6 +73,7 @@ def infer_config(official: Mapping[str, Tensor], file: DualFile, *, heads: int |
         DataError: neither regions nor grids, neither a BERT nor a GRU, or shapes that contradict each other.
     """
     image: dict[str, Any]
+    _refuse_plain(official, file)
     if IMAGE + "fc.weight" in official:
         image = {"image": "region", "region_dim": official[IMAGE + "fc.weight"].shape[1]}
         hidden, pool = len(official[IMAGE + "fc.weight"]), IMAGE
@@ -89,6 +87,15 @@ def infer_config(official: Mapping[str, Tensor], file: DualFile, *, heads: int |
     normalise = not file.options.get("no_imgnorm", False)
     poolings: dict[str, Any] = {"image_pooling": _pooling(official, pool), "text_pooling": _pooling(official, TEXT)}
     return VSEConfig(hidden=hidden, normalise=normalise, **image, **text, **poolings)
+
+
+def _refuse_plain(official: Mapping[str, Tensor], file: DualFile) -> None:
+    """Refuse VSE++ as its own authors saved it; that of VSE-infinity's tables is their model with other pooling."""
+    mapped, read = IMAGE + "fc.weight" in official, TEXT + "rnn.weight_hh_l0" in official
+    richer = any(name.startswith(IMAGE + "mlp.") for name in official) or TEXT + "rnn.weight_hh_l0_reverse" in official
+    if mapped and read and not richer:
+        problem = "is a VSE++ or a VSRN, which read texts in one direction and regions without a perceptron"
+        raise DataError(problem, where=file.path, remedy="use vltk convert vsrn, which takes both")
 
 
 def _pooling(official: Mapping[str, Tensor], side: str) -> str:

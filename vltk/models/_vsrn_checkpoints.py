@@ -1,4 +1,8 @@
-"""VSRN's weights from the authors' files and from vltk's, and back to the authors."""
+"""VSRN's weights from the authors' files and from vltk's, and back to the authors.
+
+VSE++ is a VSRN without reasoning: a linear map of one vector a picture, and the last state of a GRU. Its authors save
+it under the same keys.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ from vltk.models._dual_checkpoints import (
     DualCheckpoint,
     DualFile,
     check_sizes,
-    fill_own,
+    own_checkpoint,
     own_config,
     plain_options,
     read_dual_file,
@@ -30,7 +34,7 @@ from vltk.run_folder import TRAINED_ON, WORD_MASK
 
 
 def read_vsrn(path: Path) -> DualCheckpoint[VSRN]:
-    """Read a VSRN; nothing in the file is executed.
+    """Read a VSRN or a VSE++ of given features; nothing in the file is executed.
 
     The authors' vocabularies know no mask, which vltk adds at their end: so does this, with a vector of zeros.
 
@@ -42,9 +46,7 @@ def read_vsrn(path: Path) -> DualCheckpoint[VSRN]:
     """
     file = read_dual_file(path)
     if file.own is not None:
-        model = own_config(file, "vsrn", VSRNConfig).build()
-        fill_own(model, file)
-        return DualCheckpoint(model=model.eval(), file=file, layout="vltk", options=dict(file.own.get("options", {})))
+        return own_checkpoint(file, own_config(file, "vsrn", VSRNConfig).build())
     model = infer_config(file).build()
     words = file.weights[TEXT + "embed.weight"]
     masked = torch.cat([words, torch.zeros_like(words[:1])])
@@ -56,17 +58,20 @@ def infer_config(file: DualFile) -> VSRNConfig:
     """Return the size that published weights and options tell; the authors save no caption branch.
 
     Raises:
-        DataError: no VSRN.
+        DataError: neither a VSRN nor a VSE++ of given features.
     """
-    official, needed = file.weights, (IMAGE + "fc.weight", IMAGE + "img_rnn.weight_ih_l0", TEXT + "embed.weight")
+    official, needed = file.weights, (IMAGE + "fc.weight", TEXT + "embed.weight", TEXT + "rnn.weight_hh_l0")
     absent = [name for name in needed if name not in official]
     if absent:
         problem = f"is no VSRN (it holds {', '.join(list(official)[:3])}, ... and no {absent[0]})"
         raise DataError(problem, where=file.path, remedy="use another file")
+    if file.options.get("measure") == "order":
+        problem = "scores pairs by the order of their embeddings, no inner product"
+        raise DataError(problem, where=file.path, remedy="use one trained with --measure cosine")
     hidden, region_dim = official[IMAGE + "fc.weight"].shape
     vocabulary, word_dim = official[TEXT + "embed.weight"].shape
     layers = {int(found[1]) for name in official if (found := re.match(rf"{IMAGE}Rs_GCN_(\d+)\.", name))}
-    flickr = IMAGE + "bn.weight" in official
+    flickr, reads = IMAGE + "bn.weight" in official, IMAGE + "img_rnn.weight_ih_l0" in official
     return VSRNConfig(
         hidden=hidden,
         region_dim=region_dim,
@@ -74,8 +79,10 @@ def infer_config(file: DualFile) -> VSRNConfig:
         word_dim=word_dim,
         relation_layers=len(layers),
         gru_layers=sum(bool(re.fullmatch(rf"{TEXT}rnn\.weight_ih_l\d+", name)) for name in official),
+        memory="gru" if reads else "mean",
         batch_norm=flickr,
-        norm_before=not flickr,
+        norm_before=reads and not flickr,
+        norm_after=reads,
         normalise=not file.options.get("no_imgnorm", False),
         absolute=bool(file.options.get("use_abs", False)),
         generation=False,
@@ -126,12 +133,9 @@ def save_vsrn(found: DualCheckpoint[VSRN], path: Path) -> str:
 
 
 def _check_publishable(config: VSRNConfig, path: Path) -> None:
-    published = {
-        "memory": "gru",
-        "norm_after": True,
-        "norm_before": not config.batch_norm,
-        "relation_layers": 4,
-    }
+    reasons = {"memory": "gru", "norm_after": True, "norm_before": not config.batch_norm, "relation_layers": 4}
+    plain = {"memory": "mean", "norm_after": False, "norm_before": False, "relation_layers": 0, "batch_norm": False}
+    published = plain if config.memory == "mean" else reasons
     other = [f"{name} {getattr(config, name)}" for name, value in published.items() if getattr(config, name) != value]
     if other:
         problem = f"cannot be told to the authors' code: {', '.join(other)}"
