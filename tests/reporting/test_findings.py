@@ -29,7 +29,7 @@ def test_claims_stand_apart_with_their_outcome(tmp_path: Path) -> None:
     first, second = page.split("<h3>")
     assert "A &lt;b&gt;lowers&lt;/b&gt; B" in first
     assert "not decided: the interval holds 0, 1 seed" in first
-    assert "-2.4" in first
+    assert "\N{MINUS SIGN}2.4" in first
     assert "1,000" in second
     assert "526.2" in second
     assert "None" not in page

@@ -31,7 +31,7 @@ def test_a_page_of_one_run_is_whole_and_asks_for_nothing(run, tmp_path):
         "878,081",
         "uniter-<tiny>",
         "Recall, text to image",
-        "50.0 % [45.0, 55.0]",
+        "text to image, R@1 % 6 50.0 [45.0, 55.0]",
         "75 s",
         "Training loss: hard",
     ):

@@ -142,6 +142,6 @@ def test_maps_of_a_run_weigh_the_regions_of_each_picture(tmp_path: Path, monkeyp
     task = SimpleNamespace(scorer=Model(), region_order=None, image_batch=image_batch)
     monkeypatch.setattr(maps_module, "open_run", lambda run, split: SimpleNamespace(task=task))
     report = write_report([run], tmp_path / "report.html", figures=tmp_path / "figures", formats=["svg"], count=2)
-    assert "Attention of pictures" in check(report.page).text
+    assert "What a picture's embedding speaks of" in check(report.page).text
     assert asked == [["test-0", "test-1"]]
     assert {"map-vsrn-1.svg", "map-vsrn-2.svg"} <= {path.name for path in report.figures}

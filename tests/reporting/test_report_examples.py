@@ -76,7 +76,7 @@ def page(made: dict[str, Path]) -> Path:
 def test_a_page_with_everything_is_whole_and_asks_for_nothing(page: Path) -> None:
     found = check(page)
     titles = [
-        "Runs", "Learning", "Quality", "Differences", "Best and worst retrievals", "Words and regions",
+        "Runs", "Learning", "Quality", "Paired comparison", "Best and worst retrievals", "Words and regions",
         "Relation consistency (ISDa)", "Relations among words and among regions", "Dependency trees",
         "Pooling coefficients (GPO)",
     ]  # fmt: skip
@@ -237,11 +237,11 @@ def test_stores_that_are_gone_are_named_with_the_option(made: dict[str, Path], t
         told["all"] |= {"examples": [str(tmp_path / "gone.lmdb")], "features": [str(tmp_path / "gone.lmdb")]}
         file.write_text(json.dumps(told), "utf-8")
     lost = check(write_report([run], tmp_path / "lost.html", count=1).page)
-    assert "the stores of its evaluation are not where they were" in lost.text
+    assert "shows no attention for want of examples: the stores of its measurement are not there" in lost.text
     assert "vltk report ... --examples STORE --features STORE" in lost.text
     stores = {"examples": [made["test"] / "examples.lmdb"], "features": [made["test"] / "features.lmdb"]}
     again = check(write_report([run], tmp_path / "again.html", count=1, **stores).page)
-    assert "are not where they were" not in again.text
+    assert "for want of examples" not in again.text
 
 
 def test_a_page_that_would_be_too_large_shows_fewer_examples(made, tmp_path, monkeypatch) -> None:

@@ -21,11 +21,16 @@ from vltk.types import AnswersTarget, BoxTarget, ChoiceTarget, Example, LabelTar
 
 _SIDE = 120.0
 _LETTERS = 36
+_CUT = " …"
+_INTRO = (
+    "Examples that counted most and least, spread over the split: what was asked, what the run said, and what people "
+    "say. The figure above each is what the answer counts, from 0 (wrong) to 1 (right)."
+)
 
 
 def answers(runs: Sequence[Evidence], material: Material) -> Section:
     """Return examples that each run answered right and wrong; nothing for evaluations of retrieval."""
-    section = Section(key="answers", title="Right and wrong answers")
+    section = Section(key="answers", title="Right and wrong answers", intro=_INTRO)
     for run in runs:
         for one in run.of("evaluation"):
             if not ((one.path / PREDICTIONS).is_file() and (one.path / OUTCOMES).is_file()):
@@ -109,7 +114,7 @@ def answer_figure(example: Example, prediction: Prediction, counted: float, mate
     """
     canvas = Canvas()
     image_id = example.image_ids[0]
-    canvas.text(0, 14, f"Counts {counted:.2g}", size=13, bold=True)
+    canvas.text(0, 14, f"Counts {counted:.2f}", size=13, bold=True)
     address = material.address(image_id, SMALL)
     if address is None:
         canvas.rectangle(0, 24, _SIDE, _SIDE, kind="grid")
@@ -117,9 +122,9 @@ def answer_figure(example: Example, prediction: Prediction, counted: float, mate
     else:
         canvas.picture(address, 0, 24, _SIDE, _SIDE, fit="xMidYMid meet")
     y = 34.0
-    lines = [("", line, "ink") for line in textwrap.wrap(sentence(example), _LETTERS)[:4]]
+    lines = [("", line, "ink") for line in textwrap.wrap(sentence(example), _LETTERS, max_lines=4, placeholder=_CUT)]
     lines += [("said ", shortened(prediction.answer, _LETTERS - 6), "f2" if counted > 0 else "f1")]
-    told = textwrap.wrap(f"right {gold(example.target)}", _LETTERS)[:3]
+    told = textwrap.wrap(f"right {gold(example.target)}", _LETTERS, max_lines=3, placeholder=_CUT)
     lines += [("", line, "muted") for line in told]
     for before, line, kind in lines:
         canvas.text(_SIDE + 12, y, f"{before}{line}", kind=kind, size=12, bold=bool(before))

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from vltk.reporting.evidence import Evidence
+from vltk.reporting.notation import figure_told, metric_name
 from vltk.reporting.page import Section, chip, definitions, folded, missing, paragraph
 
 
@@ -36,6 +37,7 @@ def _card(run: Evidence) -> str:
 def _facts(run: Evidence) -> Iterator[tuple[str, str]]:
     asked, results = run.asked, run.results
     training = asked.get("training") or {}
+    yield "Result", _result(run)
     yield "Task", _told(asked.get("task") or next((one.results.get("task") for one in run.measured), ""))
     yield "Model", _told(asked.get("model") or next((one.results.get("model") for one in run.measured), ""))
     yield "Parameters", f"{results['parameters']:,}" if "parameters" in results else ""
@@ -51,6 +53,16 @@ def _facts(run: Evidence) -> Iterator[tuple[str, str]]:
     yield "Took", duration(float(results["seconds"])) if "seconds" in results else ""
     yield "Memory", f"{results['peak']['memory'] / 2**30:.2f} GiB at most" if "peak" in results else ""
     yield "Finished", str(results.get("date", ""))[:16].replace("T", " ")
+
+
+def _result(run: Evidence) -> str:
+    """Return the first figure of the last evaluation: of retrieval the sum of its recalls."""
+    for one in run.examples:
+        found = one.metrics()
+        name = "rsum" if "rsum" in found else next(iter(found), None)
+        if name is not None:
+            return f"{metric_name(name)} {figure_told(found[name])}"
+    return ""
 
 
 def _provenance(run: Evidence) -> Iterator[tuple[str, str]]:

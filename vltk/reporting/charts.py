@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vltk.reporting.drawing import WIDTH, Canvas, Figure, heat_address, shortened, text_width
+from vltk.reporting.drawing import WIDTH, Canvas, Figure, fitted, heat_address, shortened, text_width
 
 _HEIGHT = 236
 _LABEL = 11
 _NAMES = 18
-_ROW = 26
+_ROW = 150
+_CELL = 44.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +63,13 @@ class _Axis:
     high: float
     start: float
     end: float
+    by_powers: bool = False
 
     def __call__(self, value: float) -> float:
-        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
+        low, high = self.low, self.high
+        if self.by_powers:
+            value, low, high = math.log(value), math.log(low), math.log(high)
+        return self.start + (value - low) / (high - low) * (self.end - self.start)
 
 
 def ticks(low: float, high: float, count: int = 4) -> list[float]:
@@ -82,14 +88,32 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
     return [place * step for place in range(first, last + 1)]
 
 
+def powers(low: float, high: float) -> list[float]:
+    """Return powers of ten, and where these are few halves and fifths of them, that cover a range above 0.
+
+    Example:
+        >>> powers(20, 700), powers(0.4, 30000)
+        ([20.0, 50.0, 100.0, 200.0, 500.0, 1000.0], [0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0, 100000.0])
+    """
+    first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
+    if last - first > 3:
+        return [10.0**place for place in range(first, last + 1)]
+    steps = [unit * 10.0**place for place in range(first, max(last, first + 1)) for unit in (1, 2, 5)]
+    steps.append(10.0 ** max(last, first + 1))
+    begin = max(place for place, step in enumerate(steps) if step <= low * 1.001)
+    end = min(place for place, step in enumerate(steps) if step >= high * 0.999)
+    return steps[begin : max(end, begin + 1) + 1]
+
+
 def told(value: float) -> str:
     """Return a number of an axis.
 
     Example:
-        >>> told(2000), told(0.25), told(1e-5), told(3.0)
-        ('2,000', '0.25', '1e-05', '3')
+        >>> told(2000), told(-0.25), told(1e-5), told(3.0)
+        ('2,000', '−0.25', '1e−05', '3')
     """
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def line_chart(
@@ -103,8 +127,9 @@ def line_chart(
     caption: str = "",
     zero: bool = False,
     from_zero: bool = True,
+    by_powers: bool = False,
 ) -> Figure:
-    """Draw lines, each with its label at its end.
+    """Draw lines, each with its label at its end, or above all where ends are too close or too far apart.
 
     Args:
         traces: one or more, each with a point or more.
@@ -116,30 +141,47 @@ def line_chart(
         caption: a sentence below.
         zero: whether the vertical axis begins at 0.
         from_zero: whether the horizontal one does.
+        by_powers: equal steps of the vertical axis are equal factors; all values must be above 0.
     """
     canvas = Canvas()
     top = canvas.heading(title, subtitle)
-    values = [value for trace in traces for value in trace.y] + [
-        v for t in traces for pair in t.intervals for v in pair
-    ]
-    marks = ticks(min([*values, 0.0] if zero else values), max(values))
-    label_width = 0.0
-    if len(traces) > 1:
-        label_width = 8 + max(text_width(shortened(trace.label, _NAMES), _LABEL) for trace in traces)
-    left = 8 + max(text_width(told(mark), _LABEL) for mark in marks)
-    y = _Axis(low=marks[0], high=marks[-1], start=_HEIGHT - 34, end=top + 6)
+    marks = _marks(traces, zero=zero, by_powers=by_powers)
     places = [place for trace in traces for place in trace.x]
     low, high = min([*places, 0.0] if from_zero else places), max(places)
-    x = _Axis(low=low, high=high if high > low else low + 1, start=left, end=WIDTH - max(label_width, 8))
+    y = _Axis(low=marks[0], high=marks[-1], start=_HEIGHT - 34, end=top + 6, by_powers=by_powers)
+    direct = len(traces) > 1 and _labels_fit(traces, low, high, y)
+    if len(traces) > 1 and not direct:
+        top = canvas.legend([(trace.colour, trace.label) for trace in traces], top - 4, lines=True)
+        y = replace(y, end=top + 6)
+    right = 8 + max(text_width(shortened(trace.label, _NAMES), _LABEL) for trace in traces) if direct else 8
+    left = 8 + max(text_width(told(mark), _LABEL) for mark in marks)
+    x = _Axis(low=low, high=high if high > low else low + 1, start=left, end=WIDTH - right)
     for mark in marks:
         canvas.line(left, y(mark), x.end, y(mark))
         canvas.text(left - 6, y(mark) + 4, told(mark), kind="muted", size=_LABEL, anchor="end")
     _x_axis(canvas, x, x_label)
     for trace in traces:
         _trace(canvas, trace, x, y)
-    if len(traces) > 1:
-        _end_labels(canvas, traces, x.end + 6, y)
+    if direct:
+        for trace in traces:
+            label = shortened(trace.label, _NAMES)
+            canvas.text(x.end + 6, y(trace.y[-1]) + 4, label, kind=f"f{trace.colour}", size=_LABEL)
     return Figure(name=name, title=title, alt=alt, body=canvas.body, width=WIDTH, height=_HEIGHT, caption=caption)
+
+
+def _marks(traces: Sequence[Trace], *, zero: bool, by_powers: bool) -> list[float]:
+    """Return the numbers of the vertical axis."""
+    values = [value for trace in traces for value in trace.y]
+    values += [end for trace in traces for pair in trace.intervals for end in pair]
+    low, high = min([*values, 0.0] if zero else values), max(values)
+    return powers(low, high) if by_powers else ticks(low, high)
+
+
+def _labels_fit(traces: Sequence[Trace], low: float, high: float, y: _Axis) -> bool:
+    """Say whether every line ends at the right edge, and none so close to another that their labels would touch."""
+    late = all(trace.x[-1] >= low + 0.9 * (high - low) for trace in traces)
+    ends = sorted(y(trace.y[-1]) for trace in traces)
+    return late and all(below - above >= 13 for above, below in pairwise(ends))
 
 
 def _x_axis(canvas: Canvas, x: _Axis, label: str) -> None:
@@ -164,17 +206,6 @@ def _trace(canvas: Canvas, trace: Trace, x: _Axis, y: _Axis) -> None:
             canvas.dot(*point, kind=f"f{trace.colour}")
 
 
-def _end_labels(canvas: Canvas, traces: Sequence[Trace], x: float, y: _Axis) -> None:
-    wanted = sorted((y(trace.y[-1]) + 4, place) for place, trace in enumerate(traces))
-    heights = [height for height, _ in wanted]
-    for place in range(1, len(heights)):
-        heights[place] = max(heights[place], heights[place - 1] + 13)
-    over = max(0.0, heights[-1] - y.start)
-    for height, (_, place) in zip(heights, wanted, strict=True):
-        trace = traces[place]
-        canvas.text(x, height - over, shortened(trace.label, _NAMES), kind=f"f{trace.colour}", size=_LABEL)
-
-
 def interval_chart(
     rows: Sequence[tuple[str, Sequence[Mark]]],
     *,
@@ -185,6 +216,7 @@ def interval_chart(
     caption: str = "",
     reference: float | None = None,
     bounds: tuple[float, float] | None = None,
+    legend: Sequence[tuple[int, str]] = (),
 ) -> Figure:
     """Draw one row a figure: for each run a dot, its 95 % interval, and the number beside.
 
@@ -197,9 +229,12 @@ def interval_chart(
         caption: a sentence below.
         reference: where a line says "no difference", or None.
         bounds: what no figure can leave, e.g. 0 and 100.
+        legend: number of the colour and name of each run, where there are several.
     """
     canvas = Canvas()
     top = canvas.heading(title, subtitle) + 4
+    if len(legend) > 1:
+        top = canvas.legend(legend, top - 6, lines=False) + 2
     shown = [mark for _, marks in rows for mark in marks]
     ends = [end for mark in shown for end in (mark.interval or (mark.value, mark.value))]
     ends += [] if reference is None else [reference]
@@ -207,8 +242,8 @@ def interval_chart(
     if bounds is not None:
         scale = [tick for tick in scale if bounds[0] <= tick <= bounds[1]]
         scale = scale if len(scale) > 1 else [*bounds]
-    left = 10 + max(text_width(shortened(label, _ROW)) for label, _ in rows)
-    right = 8 + max(text_width(mark.text, _LABEL) for mark in shown)
+    left = 14 + max(text_width(fitted(label, _ROW)) for label, _ in rows)
+    right = 14 + max(text_width(mark.text, _LABEL) for mark in shown)
     x = _Axis(low=scale[0], high=scale[-1], start=left, end=WIDTH - right)
     heights = [12 + 14 * len(marks) for _, marks in rows]
     base = top + sum(heights)
@@ -219,7 +254,7 @@ def interval_chart(
         canvas.line(x(reference), top, x(reference), base, kind="axis")
     y = top
     for (label, marks), height in zip(rows, heights, strict=True):
-        canvas.text(0, y + height / 2 + 4, shortened(label, _ROW))
+        canvas.text(0, y + height / 2 + 4, fitted(label, _ROW))
         for place, mark in enumerate(marks):
             _mark(canvas, mark, x, y + 13 + 14 * place)
         y += height
@@ -264,7 +299,7 @@ def heat_chart(
     begin = canvas.heading(title, subtitle)
     longest = 20
     left = 8 + max(text_width(shortened(label, longest), _LABEL) for label in rows)
-    cell = min(44.0, (WIDTH - left) / max(1, len(columns)))
+    cell = min(_CELL, (WIDTH - left) / max(1, len(columns)))
     size = min(_LABEL, max(6.0, cell - 1))
     top = begin + 10 + max(text_width(shortened(label, longest), size) for label in columns)
     step = min(cell, 30.0) if digits is not None else min(cell, 18.0)

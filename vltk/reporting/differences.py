@@ -6,26 +6,32 @@ from collections.abc import Sequence
 from html import escape
 
 from vltk.errors import VltkError
-from vltk.isd.report import NAMES as _DISTANCES
 from vltk.reporting.charts import Mark, interval_chart
 from vltk.reporting.drawing import Figure
 from vltk.reporting.evidence import Evidence, Kind, Measured
+from vltk.reporting.notation import Unit, gap_of, metric_name, probability, signed, unit_of
 from vltk.reporting.page import Figures, Section, missing, paragraph, table
-from vltk.reporting.recall import Pair
+from vltk.reporting.recall import Pair, legend_of
 from vltk.run_folder.comparison import Difference, compare
 from vltk.run_folder.outcomes import OUTCOMES, read_outcomes
 
 _LEVEL = 0.05
-_UNITS: dict[Kind, str] = {"evaluation": "points", "distance": "nats"}
+_KINDS: tuple[Kind, ...] = ("evaluation", "distance", "probe")
+_INTRO = (
+    "Each run against the first one, item by item: both answered the same examples, so that what is easy or hard for "
+    "all cancels out. p is the probability of a difference as large as this by chance alone; Holm's correction is for "
+    "testing several figures at once, and * marks what stays below 0.05 after it. Not to find a difference does not "
+    "prove that there is none."
+)
 
 
 def differences(runs: Sequence[Evidence]) -> Section:
     """Return the differences of every run to the first one, item by item, where both were measured alike."""
-    section = Section(key="differences", title="Differences")
+    section = Section(key="differences", title="Paired comparison", intro=_INTRO)
     if len(runs) < 2:
         return section
     first = runs[0]
-    for kind in _UNITS:
+    for kind in _KINDS:
         for one in first.of(kind):
             others = _others((first, one), runs[1:], kind)
             if others and (one.path / OUTCOMES).is_file():
@@ -68,83 +74,71 @@ def _compared(section: Section, first: Pair, others: Sequence[Pair], kind: Kind)
             continue
         found.append((run, told))
     if found:
-        name = f"{first[1].results.get('task') or 'relations'}, {first[1].path.name}"
+        what = {"distance": "relation consistency", "probe": "dependency trees"}.get(kind, first[1].results.get("task"))
+        name = f"{what}, {first[1].path.name}"
         section.parts.append(f"<h3>{escape(name)}</h3>\n")
         section.parts.append(paragraph(_finding(first[0], found), kind="note"))
         section.parts.append(Figures(figures=[_figure(first, found, kind)]))
-        section.parts.extend(_table(first[0], run, told) for run, told in found)
+        section.parts.extend(_table(first, run, told) for run, told in found)
 
 
 def _figure(first: Pair, found: Sequence[tuple[Evidence, list[Difference]]], kind: Kind) -> Figure:
     names = [one.metric for one in found[0][1]]
     # The sum of six recalls has a scale of its own, on which the others cannot be read.
     names = [name for name in names if name != "rsum"] or names
-    digits = 1 if kind == "evaluation" else 3
     rows = []
     for name in names:
+        unit = _unit(first[1], name)
         told = [(run, one) for run, several in found for one in several if one.metric == name]
         marks = [
             Mark(
                 colour=run.colour,
-                value=_scaled(one, one.difference),
-                interval=(_scaled(one, one.interval_95[0]), _scaled(one, one.interval_95[1])),
-                text=signed(_scaled(one, one.difference), digits) + ("*" if one.p_holm < _LEVEL else ""),
+                value=unit.factor * one.difference,
+                interval=(unit.factor * one.interval_95[0], unit.factor * one.interval_95[1]),
+                text=signed(unit.factor * one.difference, unit.digits) + ("*" if one.p_holm < _LEVEL else ""),
             )
             for run, one in told
         ]
-        rows.append((_DISTANCES.get(name, name), marks))
+        rows.append((metric_name(name), marks))
     ends = "; ".join(f"{name} {', '.join(mark.text for mark in marks)}" for name, marks in rows)
-    title = f"Difference to {first[0].name}"
+    title, told_unit = f"Difference to {first[0].name}", gap_of(_unit(first[1], names[0]))
     return interval_chart(
         rows,
         name=f"difference-{kind}-{first[1].path.name}",
         title=title,
-        subtitle=f"{_UNITS[kind]}, 95 % interval; * p < 0.05 after Holm",
-        alt=f"{title} in {_UNITS[kind]}: {ends}.",
+        subtitle=f"{told_unit}, 95 % interval; * p < 0.05 after Holm",
+        alt=f"{title} in {told_unit}: {ends}.",
         reference=0,
+        legend=legend_of(run for run, _ in found),
     )
 
 
-def _scaled(one: Difference, value: float) -> float:
-    """Return a difference in points where the figures are fractions."""
-    fraction = one.p_mcnemar is not None and max(abs(one.first), abs(one.second)) <= 1 and "_r" not in one.metric
-    return 100 * value if fraction else value
+def _unit(one: Measured, metric: str) -> Unit:
+    """Return how a compared metric is written: as the receipt has it, which may call it otherwise."""
+    row = one.metrics().get(metric) or one.metrics().get(metric_name(metric))
+    return unit_of(row) if row is not None else unit_of({"metric": metric, "unit": "fraction"})
 
 
 def _finding(first: Evidence, found: Sequence[tuple[Evidence, list[Difference]]]) -> str:
     """Say in a sentence what came out, also where nothing did."""
     told = []
     for run, several in found:
-        sure = [_DISTANCES.get(one.metric, one.metric) for one in several if one.p_holm < _LEVEL]
-        what = f"differs from {first.name} in {', '.join(sure)}" if sure else f"does not differ from {first.name}"
-        told.append(f"{run.name} {what} beyond chance (n = {several[0].n:,}; p < 0.05 after Holm's correction).")
-    return " ".join(told)
+        sure = [metric_name(one.metric) for one in several if one.p_holm < _LEVEL]
+        what = f"differs from {first.name} in {'; '.join(sure)}" if sure else f"does not differ from {first.name}"
+        told.append(f"{run.name} {what} beyond chance.")
+    return f"{' '.join(told)} ({found[0][1][0].n:,} items.)"
 
 
-def _table(first: Evidence, run: Evidence, told: Sequence[Difference]) -> str:
-    headings = ["metric", first.name, run.name, "difference [95 %]", "p", "p (Holm)", "test"]
+def _table(first: Pair, run: Evidence, told: Sequence[Difference]) -> str:
+    headings = ["figure", "unit", first[0].name, run.name, "difference [95 % interval]", "p", "p (Holm)", "test"]
     rows = []
     for one in told:
-        digits = 4 if max(abs(one.first), abs(one.second)) <= 1.5 else 1
-        low, high = one.interval_95
-        shown = f"{signed(one.difference, digits)} [{signed(low, digits)}, {signed(high, digits)}]"
-        values = [f"{value:.{digits}f}" for value in (one.first, one.second)]
-        rows.append(
-            [_DISTANCES.get(one.metric, one.metric), *values, shown, _chance(one.p), _chance(one.p_holm), one.test]
+        unit = _unit(first[1], one.metric)
+        difference, low, high = (
+            signed(unit.factor * value, unit.digits) for value in (one.difference, *one.interval_95)
         )
-    return table(headings, rows, numeric=range(1, 6))
-
-
-def _chance(p: float) -> str:
-    return f"{p:.2g}" if p >= 0.001 else "< 0.001"
-
-
-def signed(value: float, digits: int) -> str:
-    """Return a difference with its sign.
-
-    Example:
-        >>> signed(-0.25, 1), signed(2.0, 1), signed(-0.01, 1)
-        ('−0.2', '+2.0', '0.0')
-    """
-    text = f"{value:+.{digits}f}"
-    return text[1:] if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
+        name = unit.name if gap_of(unit) == unit.name else f"{unit.name}, {gap_of(unit)}"
+        values = [unit.text(value) for value in (one.first, one.second)]
+        chances = [probability(one.p), probability(one.p_holm), one.test]
+        rows.append([metric_name(one.metric), name, *values, f"{difference} [{low}, {high}]", *chances])
+    return table(headings, rows, numeric=range(2, 7))

@@ -10,29 +10,35 @@ from vltk.isd.encoder import JOINT
 from vltk.reporting.charts import Trace, heat_chart, line_chart
 from vltk.reporting.drawing import Figure
 from vltk.reporting.evidence import Evidence, Measured
-from vltk.reporting.page import Figures, Section, missing, paragraph, table
-from vltk.reporting.recall import Pair, figure_text
+from vltk.reporting.notation import bare, metric_name, probability, ranged, unit_of
+from vltk.reporting.page import Figures, Section, missing, paragraph
+from vltk.reporting.recall import Pair, figures_table
+
+_LEVEL = 0.05
+_INTRO = (
+    "Words of a caption attend to each other, and so do regions of a picture. ISDa (IAIS, section 2.3) is how far "
+    "apart these two patterns are for the same objects: 0 where words relate exactly as their regions do, in nats (the "
+    "unit of the symmetric Kullback-Leibler divergence). L(s) and L(d) are the losses of IAIS that need no annotation "
+    "of objects, singular and distributed."
+)
 
 
 def distances(runs: Sequence[Evidence]) -> Section:
     """Return ISDa of all runs."""
-    section = Section(key="isd", title="Relation consistency (ISDa)")
+    section = Section(key="isd", title="Relation consistency (ISDa)", intro=_INTRO)
     measured = [(run, one) for run in runs for one in run.of("distance")]
     curves = [(run, one) for run in runs for one in run.of("curve")]
     layered = [pair for pair in measured if pair[1].results.get("layers")]
-    if measured or curves:
-        told = "How differently a model relates words and regions of the same objects: lower is more consistent."
-        section.parts.append(paragraph(told, kind="note"))
     if layered:
         section.parts.append(Figures(figures=[_layers(layered), *(_heads(run, one) for run, one in layered)]))
     for run, one in measured:
         section.parts.append(_summary(run, one))
     if measured:
-        section.parts.append(_table(measured))
+        section.parts.append(figures_table(measured)[0])
     if curves:
         section.parts.append(Figures(figures=_curves(curves)))
         section.parts.extend(paragraph(text, kind="note") for pair in curves for text in _correlations(*pair))
-    if not any(run.trained and run.asked.get("model", JOINT[0]) in JOINT for run in runs):
+    if not any(run.trained and run.model in JOINT for run in runs):
         return section
     command = "vltk isd RUN --examples STORE --features BOXES"
     if not measured:
@@ -81,25 +87,17 @@ def _heads(run: Evidence, one: Measured) -> Figure:
 
 def _summary(run: Evidence, one: Measured) -> str:
     chance = one.results.get("chance") or {}
-    if not chance:
+    if not chance or "ISDa" not in one.metrics():
         return ""
     low, high = chance["interval_95"]
+    value, unit = one.metrics()["ISDa"]["value"], unit_of(one.metrics()["ISDa"])
+    sure = chance["p"] < _LEVEL
     told = (
-        f"{run.name}: with the objects of each picture mixed up, ISDa would be {chance['mean']:.4f} "
-        f"[{low:.4f}, {high:.4f}]; mixtures come out as low as what was measured with p = {chance['p']:.3g} "
-        f"({chance['shuffles']:,} of them)."
+        f"{run.name}: ISDa is {unit.told(value)}. With the objects of each picture mixed up at random it would be "
+        f"{unit.text(chance['mean'])} {ranged((low, high), unit)} ({chance['shuffles']:,} mixtures), so that what was "
+        f"measured is {'lower than' if sure else 'not lower than'} chance gives (p = {probability(chance['p'])})."
     )
     return paragraph(told, kind="note")
-
-
-def _table(pairs: Sequence[Pair]) -> str:
-    names = dict.fromkeys(name for _, one in pairs for name in one.metrics())
-    rows = []
-    for name in names:
-        cells = [one.metrics().get(name) for _, one in pairs]
-        count = next(f"{row['n']:,}" for row in cells if row is not None)
-        rows.append([name, count, *("" if row is None else figure_text(row) for row in cells)])
-    return table(["nats", "n", *(run.name for run, _ in pairs)], rows, numeric=range(1, len(pairs) + 2))
 
 
 def _curves(pairs: Sequence[Pair]) -> list[Figure]:
@@ -125,13 +123,14 @@ def _curves(pairs: Sequence[Pair]) -> list[Figure]:
 
 def _curve(column: str, traces: Sequence[Trace]) -> Figure:
     distance = column.startswith(("ISD", "L("))
-    ends = "; ".join(f"{one.label} from {one.y[0]:.4g} to {one.y[-1]:.4g}" for one in traces)
+    ends = "; ".join(f"{one.label} from {bare(one.y[0])} to {bare(one.y[-1])}" for one in traces)
+    title = f"{metric_name(column)} over training"
     return line_chart(
         traces,
         name=f"isd-curve-{column}",
-        title=f"{column} over training",
+        title=title[:1].upper() + title[1:],
         subtitle="nats, lower is more consistent" if distance else "",
-        alt=f"{column} over the steps of training: {ends}.",
+        alt=f"{metric_name(column)} over the steps of training: {ends}.",
         x_label="step",
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,7 +19,8 @@ WIDTH = 360
 """Of a figure, in its own units: a phone shows it at about its size, a wide screen several side by side."""
 MARGIN = 8
 """Around the drawing in a file."""
-_LETTER = 0.55
+_LETTER = 0.61
+_NARROW, _WIDE = frozenset("ijlt.,:;'|!fr()[] -"), frozenset("mwMW@%")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,11 +165,33 @@ class Canvas:
         """Draw a check mark on a base line; as a letter it would ask for a font that few machines have."""
         self.path([(x, y - 4), (x + 3, y - 1), (x + 9, y - 8)], kind="l2")
 
+    def legend(self, names: Sequence[tuple[int, str]], y: float, *, lines: bool) -> float:
+        """Write which colour is what, in as many rows as it takes; return where the drawing can begin.
+
+        Args:
+            names: number of the colour, and what it stands for.
+            y: where the first row begins.
+            lines: a piece of the line stands before each name, with its dashes; else a dot.
+        """
+        x, mark = 0.0, 22 if lines else 10
+        for colour, name in names:
+            label = shortened(name, 30)
+            wide = mark + text_width(label, 11)
+            if x and x + wide > WIDTH:
+                x, y = 0.0, y + 15
+            if lines:
+                self.path([(x, y + 6), (x + 18, y + 6)], kind=f"l{colour} d{colour}")
+            else:
+                self.dot(x + 4, y + 6, kind=f"f{colour}")
+            self.text(x + mark, y + 10, label, kind=f"f{colour}", size=11)
+            x += wide + 12
+        return y + 18
+
     def heading(self, title: str, subtitle: str = "") -> float:
         """Write what the figure is of into its top; return where the drawing can begin."""
-        self.text(0, 14, shortened(title, 48), size=13, bold=True)
+        self.text(0, 14, fitted(title, WIDTH, 13), size=13, bold=True)
         if subtitle:
-            self.text(0, 30, shortened(subtitle, 62), kind="muted", size=11)
+            self.text(0, 30, fitted(subtitle, WIDTH, 11), kind="muted", size=11)
         return 40 if subtitle else 24
 
 
@@ -193,8 +217,16 @@ def printable(text: str) -> str:
 
 
 def text_width(content: str, size: float = 12) -> float:
-    """Return about how wide a line of text comes out."""
-    return _LETTER * size * len(content)
+    """Return about how wide a line of text comes out, in the wider of the fonts that machines have.
+
+    Example:
+        >>> text_width("will") < text_width("warm") < text_width("WWWW")
+        True
+    """
+    letters = (
+        0.34 if one in _NARROW else 0.9 if one in _WIDE else 0.7 if one.isupper() else _LETTER for one in content
+    )
+    return size * sum(letters)
 
 
 def shortened(content: str, letters: int) -> str:
@@ -205,6 +237,18 @@ def shortened(content: str, letters: int) -> str:
         'atten…'
     """
     return content if len(content) <= letters else content[: letters - 1].rstrip() + "…"
+
+
+def fitted(content: str, width: float, size: float = 12) -> str:
+    """Return a text that is about as wide as there is room, with an ellipsis where it was wider.
+
+    Example:
+        >>> fitted("word-to-region attention", 60, 10)
+        'word-to-re…'
+    """
+    while content and text_width(content, size) > width:
+        content = content.removesuffix("…")[:-1].rstrip() + "…" if len(content) > 2 else ""
+    return content
 
 
 def heat_address(

@@ -13,6 +13,8 @@ from vltk.reporting.palette import SERIES
 from vltk.run_folder import CONFIG, METRICS, RESULTS
 
 Kind = Literal["training", "evaluation", "distance", "curve", "probe"]
+UNITER = "uniter"
+"""The model of a run that says nothing of it."""
 _DEPTH = 3
 
 
@@ -84,6 +86,30 @@ class Evidence:
         """Every setting, paths included."""
         return dict(self.config.get("all") or self.config.get("config") or {})
 
+    @property
+    def model(self) -> str:
+        """What kind of model it is, e.g. "uniter", "ssrp" or "lxmert"."""
+        measured = (one.results["model"] for one in self.measured if one.results.get("model"))
+        told = self.asked.get("model") or next(measured, "")
+        if not (told or self.trained) and Path(self.source, CONFIG).is_file():
+            told = _json(Path(self.source, CONFIG)).get("all", {}).get("model")
+        return str(told or UNITER).partition("-")[0]
+
+    @property
+    def source(self) -> str:
+        """Where its weights are: its own folder, or what was measured."""
+        if self.trained:
+            return str(self.path)
+        asked = str(self.asked.get("run") or "")
+        found = located(Path(asked), self.path)
+        return str(found) if asked and found.exists() else asked
+
+    @property
+    def shown(self) -> Measured | None:
+        """What examples to look at are taken from: the last evaluation, else what else was measured of it."""
+        others = [*self.of("distance"), *self.of("probe"), *self.of("curve")]
+        return next(iter([*self.examples, *others]), None)
+
     def of(self, kind: Kind) -> list[Measured]:
         """Return what was measured of one kind."""
         return [one for one in self.measured if one.kind == kind]
@@ -145,6 +171,13 @@ def read_run(path: Path) -> Evidence:
     alone = Measured(path=path, kind=own, results=results, config=dict(config.get("all") or {}))
     of = str(alone.config.get("run") or path.resolve().name)
     return Evidence(path=path, name=Path(of).name, config=config, results={}, journal=[], measured=(alone, *inner))
+
+
+def located(path: Path, beside: Path) -> Path:
+    """Return a path that was written relative to some working folder: this one, or one above what it was written in."""
+    if path.is_absolute() or path.exists():
+        return path
+    return next((parent / path for parent in beside.resolve().parents if (parent / path).exists()), path)
 
 
 def _measured(path: Path) -> Iterator[Measured]:

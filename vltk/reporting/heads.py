@@ -10,14 +10,18 @@ from vltk.metrics.attention_patterns import PATTERNS, HeadShape, Pattern, head_s
 from vltk.reporting.attention import PairAttention
 from vltk.reporting.drawing import WIDTH, Canvas, Figure, heat_address, shortened
 
-_LETTERS: dict[Pattern, tuple[str, int]] = {
-    "vertical": ("V", 0),
-    "diagonal": ("D", 1),
-    "vertical + diagonal": ("VD", 3),
-    "block": ("B", 2),
-    "reversed block": ("R", 4),
-    "heterogeneous": ("H", 5),
+_LETTERS: dict[Pattern, tuple[str, int, str]] = {
+    "vertical": ("V", 0, "to [CLS] or [SEP]"),
+    "diagonal": ("D", 1, "to itself and its neighbours"),
+    "vertical + diagonal": ("VD", 3, "both of these"),
+    "block": ("B", 2, "words to words, regions to regions"),
+    "reversed block": ("R", 4, "words to regions and back"),
+    "heterogeneous": ("H", 5, "none of these"),
 }
+_KEYS = (
+    "Each square is one head; a layer has several, and each learns what to attend to. The letter says where most of "
+    "its attention goes (the patterns of UNITER's figure 2)."
+)
 
 
 def shapes_of(pairs: Sequence[PairAttention]) -> list[list[HeadShape]]:
@@ -44,28 +48,28 @@ def patterns_figure(shapes: Sequence[Sequence[HeadShape]], *, name: str, title: 
         y = top + layer * step
         canvas.text(0, y + step / 2 + 4, f"layer {layer}", kind="muted", size=11)
         for head, shape in enumerate(row):
-            letter, colour = _LETTERS[shape.pattern]
+            letter, colour, _ = _LETTERS[shape.pattern]
             x = left + cell * head
             canvas.rectangle(x + 1, y + 1, cell - 2, step - 2, kind=f"f{colour}", rx=3)
             canvas.text(x + cell / 2, y + step / 2 + 4, letter, kind="paper", size=11, anchor="middle", bold=True)
     y = top + len(shapes) * step + 18
     counts = {pattern: sum(one.pattern == pattern for row in shapes for one in row) for pattern in PATTERNS}
     for place, pattern in enumerate(PATTERNS):
-        letter, colour = _LETTERS[pattern]
-        x = (place % 2) * WIDTH / 2
-        line = y + (place // 2) * 18
-        canvas.rectangle(x, line - 11, 22, 14, kind=f"f{colour}", rx=3)
-        canvas.text(x + 11, line, letter, kind="paper", size=10, anchor="middle", bold=True)
-        canvas.text(x + 28, line, f"{pattern}: {counts[pattern]}", size=12)
+        letter, colour, where = _LETTERS[pattern]
+        line = y + place * 18
+        canvas.rectangle(0, line - 11, 22, 14, kind=f"f{colour}", rx=3)
+        canvas.text(11, line, letter, kind="paper", size=10, anchor="middle", bold=True)
+        canvas.text(28, line, f"{counts[pattern]} {pattern}: {where}", size=11)
     told = ", ".join(f"{count} {pattern}" for pattern, count in counts.items() if count)
     alt = f"{title}: {told}."
-    return Figure(name=name, title=title, alt=alt, body=canvas.body, width=WIDTH, height=y + 42)
+    height = y + 18 * (len(PATTERNS) - 1) + 6
+    return Figure(name=name, title=title, alt=alt, body=canvas.body, width=WIDTH, height=height, caption=_KEYS)
 
 
 def maps_figure(pair: PairAttention, shapes: Sequence[Sequence[HeadShape]], *, name: str, title: str) -> Figure:
     """Draw the map of the strongest head of each pattern on one pair: who attends (rows) to whom (columns)."""
     canvas = Canvas()
-    top = canvas.heading(title, "rows attend to columns; lines part words and regions")
+    top = canvas.heading(title, "rows attend to columns")
     shares = pair.probabilities()
     gap, columns = 14, 3
     side = (WIDTH - gap * (columns - 1)) / columns
@@ -91,7 +95,8 @@ def maps_figure(pair: PairAttention, shapes: Sequence[Sequence[HeadShape]], *, n
         body=canvas.body,
         width=WIDTH,
         height=top + rows * (side + 40),
-        caption=f"“{text}” with {len(pair.picture)} regions. Shades grow with the root of a share.",
+        caption=f"The clearest head of each pattern that there is, on “{text}” with {len(pair.picture)} regions; "
+        "lines part words from regions. The darker, the more attention; shades grow with the root of a share.",
     )
 
 

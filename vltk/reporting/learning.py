@@ -10,21 +10,28 @@ import numpy as np
 from vltk.reporting.charts import Trace, line_chart
 from vltk.reporting.drawing import Figure
 from vltk.reporting.evidence import Evidence
+from vltk.reporting.notation import bare, metric_name
 from vltk.reporting.page import Figures, Section, missing
 
 VALIDATION = "validation "
 _BESIDE = ("examples", "seconds", "examples per second")
 _PACE = ("rate", "gradient norm")
 _RECALLS = ("rsum", "t2i_r1", "i2t_r1")
-_NAMES = {"rate": "Learning rate", "gradient norm": "Gradient norm", "rsum": "sum of recalls"}
-_NAMES |= {"t2i_r1": "text to image, R@1", "i2t_r1": "image to text, R@1"}
+_NAMES = {"rate": "Learning rate", "gradient norm": "Gradient norm"}
 _POINTS = 200
 _MOST = 6
+_FACTOR = 30
+"""Where the largest value of a curve is so many times the least, steps of its axis are factors."""
+_INTRO = (
+    "How training went, step by step (a step is one update of the weights). A loss is what training makes small; it "
+    "has the name of its objective, and losses of different objectives cannot be compared with each other. Validation "
+    "is measured on examples that are not learnt from."
+)
 
 
 def learning(runs: Sequence[Evidence]) -> Section:
     """Return one figure a column of ``metrics.jsonl``, with a line for each run that has it."""
-    section = Section(key="learning", title="Learning")
+    section = Section(key="learning", title="Learning", intro=_INTRO)
     losses, validations, pace = _columns(runs)
     drawn = [_figure(name, runs) for name in (*losses, *validations, *pace)]
     if drawn:
@@ -51,18 +58,30 @@ def _figure(name: str, runs: Sequence[Evidence]) -> Figure:
     traces = [trace for run in runs if (trace := _trace(name, run)) is not None]
     validation = name.startswith(VALIDATION)
     plain = name.removeprefix(VALIDATION)
-    title = f"Validation: {_NAMES.get(plain, plain)}" if validation else _NAMES.get(name, f"Training loss: {name}")
-    ends = "; ".join(f"{trace.label} ends at {trace.y[-1]:.4g}" for trace in traces)
-    subtitle = "" if validation or name in _PACE else "mean since the last point"
+    title = f"Validation: {metric_name(plain)}" if validation else _NAMES.get(name, f"Training loss: {name}")
+    ends = "; ".join(f"{trace.label} ends at {bare(trace.y[-1])}" for trace in traces)
+    values = [value for trace in traces for value in trace.y]
+    steep = not validation and name != "rate" and min(values) > 0 and max(values) > _FACTOR * min(values)
+    subtitle = _unit(plain) if validation else "" if name == "rate" else "mean since the last point"
     return line_chart(
         traces,
         name=f"learning-{name.replace(' ', '-')}",
         title=title,
         alt=f"{title} over the steps of training: {ends}.",
         x_label="step",
-        subtitle=subtitle,
-        zero=not validation,
+        subtitle=f"{subtitle}; equal steps are equal factors" if steep else subtitle,
+        zero=not validation and not steep,
+        by_powers=steep,
     )
+
+
+def _unit(metric: str) -> str:
+    """Return what a validation counts; journals, unlike receipts, do not say it."""
+    if metric == "rsum":
+        return "percent, of 600; higher is better"
+    if "rank" in metric:
+        return "rank of the right answer; lower is better"
+    return "percent; higher is better" if metric.startswith(("t2i", "i2t")) else ""
 
 
 def _trace(name: str, run: Evidence) -> Trace | None:

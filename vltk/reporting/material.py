@@ -15,7 +15,7 @@ from vltk.detection.images import list_images
 from vltk.evaluation import Stores
 from vltk.isd.objects import Annotated, annotated
 from vltk.reporting.drawing import Canvas, number, shortened, text_width
-from vltk.reporting.evidence import Evidence, Measured
+from vltk.reporting.evidence import Evidence, Measured, located
 from vltk.reporting.plain_page import Thumbnails
 from vltk.run_folder import WEIGHTS, find_checkpoint, read_about
 from vltk.tasks._task import Split
@@ -23,6 +23,7 @@ from vltk.training_run import TRAINED_ON
 from vltk.types import Example
 
 LARGE, SMALL = 440, 150
+_LABEL = 32
 Boxes = NDArray[Any] | Sequence[Any]
 """Corners x1, y1, x2, y2 in pixels, of one box or of several."""
 
@@ -53,17 +54,17 @@ class Material:
         """Return a picture as a data address; None where there is none."""
         return self._thumbnails.get(image_id, side)
 
-    def stores(self, one: Measured) -> tuple[tuple[Path, ...], tuple[Path, ...]] | None:
-        """Return the example and feature stores of a measurement; None where they are not there."""
+    def stores(self, one: Measured | None) -> tuple[tuple[Path, ...], tuple[Path, ...]] | None:
+        """Return the example and feature stores of a measurement, else those that were named; None without any."""
         found = []
         for name, instead in (("examples", self.examples), ("features", self.features)):
-            paths = tuple(located(path, one.path) for path in one.paths(name))
+            paths = () if one is None else tuple(located(path, one.path) for path in one.paths(name))
             there = bool(paths) and all(path.is_dir() for path in paths)
             found.append(paths if there else instead)
         return (found[0], found[1]) if all(found) else None
 
-    def split(self, run: Evidence, one: Measured) -> Split | None:
-        """Open the split of an evaluation as the run sees it; None where its stores are not there.
+    def split(self, run: Evidence, one: Measured | None) -> Split | None:
+        """Open the split of a measurement as the run sees it; None where its stores are not there.
 
         Raises:
             DataError: a store is damaged.
@@ -71,7 +72,7 @@ class Material:
         found = self.stores(one)
         if found is None:
             return None
-        return Stores(examples=found[0], features=found[1]).open(trained_on(run.path))[0]
+        return Stores(examples=found[0], features=found[1]).open(trained_on(Path(run.source)))[0]
 
 
 def trained_on(run: Path) -> Mapping[str, object]:
@@ -97,13 +98,6 @@ def find_pictures(folder: Path | None) -> dict[str, Path]:
     found = {one.image_id: one.path for one in list_images(folder, ids="path").files}
     names = Counter(path.stem for path in found.values())
     return {path.stem: path for path in found.values() if names[path.stem] == 1} | found
-
-
-def located(path: Path, beside: Path) -> Path:
-    """Return a path that was written relative to some working folder: this one, or one above what it was written in."""
-    if path.is_absolute() or path.exists():
-        return path
-    return next((parent / path for parent in beside.resolve().parents if (parent / path).exists()), path)
 
 
 def region_names(split: Split, image_id: str) -> list[str]:
@@ -177,7 +171,7 @@ def label_boxes(canvas: Canvas, ground: Ground, boxes: Boxes, labels: list[str],
     places = [ground.place(box) for box in boxes]
     spots: dict[int, tuple[float, float, float, float]] = {}
     for row, (x, y, _, height) in enumerate(places[:most]):
-        wide = text_width(shortened(labels[row], 26), 10) + 6
+        wide = text_width(shortened(labels[row], _LABEL), 10) + 6
         left = min(max(x, ground.x), ground.x + ground.width - wide)
         free = (
             (left, top, wide, 13.0)
@@ -195,7 +189,7 @@ def label_boxes(canvas: Canvas, ground: Ground, boxes: Boxes, labels: list[str],
         canvas.rectangle(x, y, width, height, kind=f"l{row % 5}", **more)
     for row, (left, top, wide, height) in spots.items():
         canvas.rectangle(left, top, wide, height, kind="paper", fill_opacity=0.88, rx=2)
-        canvas.text(left + 3, top + 10, shortened(labels[row], 26), size=10)
+        canvas.text(left + 3, top + 10, shortened(labels[row], _LABEL), size=10)
 
 
 def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import vltk
 from vltk.reporting.drawing import Figure
 from vltk.reporting.palette import FONT, page_style
+from vltk.reporting.tree_figure import GOLD, PREDICTED
 
 _LONG = 40
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -18,29 +19,39 @@ body{{font:16px/1.5 {FONT};margin:0 auto;max-width:75rem;padding:0 1rem 4rem;col
 h1{{font-size:1.7rem;line-height:1.2;margin:2rem 0 .5rem}}h2{{font-size:1.25rem;margin:2.8rem 0 .6rem;padding-top:.8rem;
 border-top:1px solid var(--grid)}}h3{{font-size:1rem;margin:1.6rem 0 .4rem}}p{{max-width:46rem;margin:.5rem 0}}
 a{{color:var(--c0)}}nav ul{{list-style:none;padding:0;display:flex;flex-wrap:wrap;gap:.2rem 1.1rem;margin:.6rem 0}}
-.lead,.note,figcaption,.missing{{color:var(--muted)}}.note,figcaption,.missing{{font-size:.875rem}}
+figcaption{{margin-top:.4rem}}.lead,.note,figcaption,.missing{{color:var(--muted)}}.note,figcaption,.missing{{font-size:.875rem}}
+.intro{{color:var(--muted);margin:.2rem 0 1rem}}
+code span{{display:inline-block;max-width:100%}}
 .missing{{border-left:3px solid var(--grid);padding-left:.7rem;margin:.6rem 0}}
 code{{font:.85em ui-monospace,Menlo,Consolas,"Liberation Mono",monospace;overflow-wrap:anywhere}}
 .figures{{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,340px),1fr));
 gap:1.6rem 2rem;margin:1rem 0}}figure{{margin:0;max-width:440px;break-inside:avoid}}
-figure svg{{width:100%;height:auto;display:block;overflow:visible}}
+figure>svg{{width:100%;height:auto;display:block;overflow:visible}}
 svg text{{font-family:{FONT}}}.wide{{max-width:none}}
-.scroll{{overflow-x:auto;margin:.8rem 0}}table{{border-collapse:collapse;font-size:.875rem}}
+.scroll{{overflow-x:auto;margin:.8rem 0;background:linear-gradient(90deg,var(--paper) 1.5rem,transparent),
+linear-gradient(270deg,var(--paper) 1.5rem,transparent) 100% 0,linear-gradient(90deg,var(--shade),transparent),
+linear-gradient(270deg,var(--shade),transparent) 100% 0;background-repeat:no-repeat;
+background-size:2.5rem 100%,2.5rem 100%,.7rem 100%,.7rem 100%;background-attachment:local,local,scroll,scroll}}
+table{{border-collapse:collapse;font-size:.875rem}}
 th,td{{text-align:left;padding:.25rem .9rem .25rem 0;border-bottom:1px solid var(--grid);vertical-align:top}}
 .scroll td,.scroll th{{white-space:nowrap}}.scroll .long{{white-space:normal;min-width:16rem}}
 th{{font-weight:600;color:var(--muted)}}.num{{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}}
-.cards{{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,320px),1fr));gap:1.2rem}}
+.cards{{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,255px),1fr));gap:1.2rem}}
 .card{{background:var(--panel);border-radius:8px;padding:.9rem 1.1rem;break-inside:avoid;min-width:0}}
 .card h3{{margin:0 0 .5rem}}
 dl{{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.15rem .9rem;margin:.5rem 0;font-size:.875rem}}
 dt{{color:var(--muted)}}dd{{margin:0;overflow-wrap:anywhere}}
 details{{margin:.5rem 0;font-size:.875rem}}summary{{cursor:pointer;color:var(--c0)}}
 .chip{{display:inline-block;width:.75em;height:.75em;border-radius:50%;margin-right:.4em}}
-.trees{{background:#fff;border-radius:8px;padding:.6rem;overflow-x:auto}}.trees svg{{width:auto}}
+.trees{{overflow-x:auto}}.trees>svg{{fill:var(--ink)}}.trees [stroke="{GOLD}"]{{stroke:var(--ink)}}
+.trees [stroke="{PREDICTED}"]{{stroke:var(--c1)}}.trees [fill="{PREDICTED}"]{{fill:var(--c1)}}
+.trees text[stroke]{{stroke:var(--paper)}}
+@media (max-width:40rem){{.scroll tr>:first-child{{position:sticky;left:0;background:var(--paper);
+white-space:normal;min-width:7.5rem;padding-right:.5rem}}.scroll .long{{min-width:13rem}}}}
 @media print{{body{{max-width:none;padding:0;font-size:10.5pt}}nav,summary,.screen{{display:none}}
 h2,h3{{break-after:avoid}}.card{{border:1px solid var(--grid);break-inside:auto}}.scroll{{overflow:visible}}
 .figures{{grid-template-columns:repeat(2,1fr)}}details::details-content{{content-visibility:visible;display:block}}
-a{{color:inherit;text-decoration:none}}table{{font-size:8pt}}.trees svg{{max-width:100%}}}}
+a{{color:inherit;text-decoration:none}}table{{font-size:8pt}}.trees>svg{{max-width:100%;height:auto}}}}
 """
 
 
@@ -66,12 +77,14 @@ class Section:
     Attributes:
         key: its address within the page.
         title: as the table of contents has it.
+        intro: what there is to see, for somebody who sees it for the first time; `code` between backticks.
         parts: HTML and figures in their order.
         style: rules that this section alone needs.
     """
 
     key: str
     title: str
+    intro: str = ""
     parts: list[str | Figures] = field(default_factory=list)
     style: str = ""
 
@@ -109,7 +122,8 @@ def render(sections: Sequence[Section], *, title: str, lead: str) -> str:
 
 def _section(section: Section) -> str:
     parts = [part if isinstance(part, str) else _figures(part) for part in section.parts]
-    return f'<section id="{section.key}"><h2>{html.escape(section.title)}</h2>\n{"".join(parts)}</section>\n'
+    intro = paragraph(section.intro, kind="intro") if section.intro else ""
+    return f'<section id="{section.key}"><h2>{html.escape(section.title)}</h2>\n{intro}{"".join(parts)}</section>\n'
 
 
 def _figures(part: Figures) -> str:
@@ -126,11 +140,16 @@ def _caption(figure: Figure) -> str:
 def paragraph(text: str, *, kind: str = "") -> str:
     """Return a text as a paragraph; `what stands between backticks` is code."""
     parts = [
-        f"<code>{html.escape(part)}</code>" if place % 2 else html.escape(part)
+        f"<code>{_unbroken(part)}</code>" if place % 2 else html.escape(part)
         for place, part in enumerate(text.split("`"))
     ]
     told = f' class="{kind}"' if kind else ""
     return f"<p{told}>{''.join(parts)}</p>\n"
+
+
+def _unbroken(command: str) -> str:
+    """Return a command as HTML whose lines break between words alone, not after the hyphens of options."""
+    return " ".join(f"<span>{html.escape(word)}</span>" for word in command.split())
 
 
 def missing(what: str, command: str) -> str:

@@ -11,8 +11,7 @@ LIGHT = {
     "ink": "#1b1f24",
     "muted": "#59636e",
     "grid": "#dfe3e8",
-    "good": "#00735a",
-    "bad": "#b84a00",
+    "shade": "#c9d0d8",
     "c0": "#0069a8",
     "c1": "#b84a00",
     "c2": "#00735a",
@@ -26,8 +25,7 @@ DARK = {
     "ink": "#e6e9ed",
     "muted": "#a3adb8",
     "grid": "#343b44",
-    "good": "#4fd1a5",
-    "bad": "#ff9e64",
+    "shade": "#4a535e",
     "c0": "#6cb6ff",
     "c1": "#ff9e64",
     "c2": "#4fd1a5",
@@ -48,7 +46,7 @@ def _classes(value: dict[str, str]) -> str:
         f".ink{{fill:{value['ink']}}}.muted{{fill:{value['muted']}}}.paper{{fill:{value['paper']}}}",
         f".grid{{stroke:{value['grid']};fill:none}}.axis{{stroke:{value['muted']};fill:none}}",
         ".heat{image-rendering:pixelated}",
-        f".good{{fill:{value['good']}}}.edge{{stroke:{value['paper']};fill:none}}",
+        f".edge{{stroke:{value['paper']};fill:none}}",
     ]
     for number, dash in enumerate(DASHES):
         stroke = f"stroke:{value[f'c{number}']};fill:none"

@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Sequence
 from html import escape
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,29 +28,34 @@ from vltk.types import RegionFeatures
 
 _WARM = (214, 92, 0)
 _MAP = 96
+_INTRO = (
+    "VSRN turns a picture into one vector. Regions are ranked by their inner product with it, and weigh "
+    "50 (k \N{MINUS SIGN} r)² each, where k is their number and r the rank (section 4.5 of its paper); where regions "
+    "overlap weights add up. The warmer a place, the more the picture's vector speaks of it; the first region is "
+    "outlined."
+)
 
 
 def picture_attention(runs: Sequence[Evidence], material: Material) -> Section:
     """Return the maps of every run of a model that compares a picture's embedding with its regions (VSRN)."""
-    section = Section(key="maps", title="Attention of pictures")
+    section = Section(key="maps", title="What a picture's embedding speaks of", intro=_INTRO)
     for run in runs:
-        if not run.trained or not _correlates(str(run.asked.get("model"))):
+        if not correlates(run.model) or not run.source:
             continue
-        measured = run.examples
         try:
-            split = material.split(run, measured[0]) if measured else None
+            split = material.split(run, run.shown)
             if split is None:
-                command = f"vltk eval {run.path} --examples STORE --features STORE"
+                command = f"vltk eval {run.source} --examples STORE --features STORE"
                 lacks = f"{run.name} has no attention maps: no evaluation whose stores are there"
                 section.parts.append(missing(lacks, command))
                 continue
-            _maps(section, run, measured[0], split, material)
+            _maps(section, run, split, material)
         except VltkError as error:
             section.parts.append(paragraph(f"{run.name} shows no map: {error}.", kind="missing"))
     return section
 
 
-def _correlates(model: str) -> bool:
+def correlates(model: str) -> bool:
     """Say whether a model compares a picture's embedding with its regions."""
     if model not in listing("vltk.models"):
         return False
@@ -57,10 +63,10 @@ def _correlates(model: str) -> bool:
     return any(hasattr(one, "region_correlations") for one in vars(module).values())
 
 
-def _maps(section: Section, run: Evidence, one: Measured, split: Split, material: Material) -> None:
-    task: Any = open_run(run.path, split).task
+def _maps(section: Section, run: Evidence, split: Split, material: Material) -> None:
+    task: Any = open_run(Path(run.source), split).task
     model = task.scorer
-    ids = _chosen(one, split, material.count)
+    ids = _chosen(run.shown, split, material.count)
     batch = task.image_batch(split, ids)
     with torch.inference_mode():
         # As task.image_batch reads the regions, in the order of the model.
@@ -74,11 +80,6 @@ def _maps(section: Section, run: Evidence, one: Measured, split: Split, material
             figures.append(map_figure(regions, weights, address, name=f"map-{run.name}-{place + 1}", title=image_id))
     if figures:
         section.parts.append(f"<h3>{escape(run.name)}</h3>\n")
-        told = (
-            "Regions weigh by the rank of their inner product with the picture's embedding; where regions overlap "
-            "their weights add up. The strongest is outlined."
-        )
-        section.parts.append(paragraph(told, kind="note"))
         section.parts.append(Figures(figures=figures))
 
 
@@ -114,9 +115,9 @@ def map_figure(
     return Figure(name=name, title=title, alt=alt, body=canvas.body, width=WIDTH, height=26 + ground.height)
 
 
-def _chosen(one: Measured, split: Split, count: int) -> list[str]:
+def _chosen(one: Measured | None, split: Split, count: int) -> list[str]:
     """Return pictures to look at: queries that went best and worst, and the first ones."""
-    ranking = read_ranking(one)
+    ranking = None if one is None else read_ranking(one)
     found: list[str] = []
     if ranking is not None:
         best, worst = ranking.extremes("i2t", 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,14 +22,22 @@ SIZES = {"image": (4, 9, 18, 36), "text": (5, 10, 20)}
 _ELEMENTS = {"image": "regions", "text": "words"}
 
 
+_INTRO = (
+    "A dual encoder turns the regions of a picture, or the words of a text, into one vector. In each dimension it "
+    "sorts their values and takes a weighted sum; generalized pooling (GPO, VSE-infinity) learns the weights. All "
+    "weight on the first is maximum pooling, equal weights are the mean; sets of several sizes show how the strategy "
+    "changes."
+)
+
+
 def pooling(runs: Sequence[Evidence]) -> Section:
     """Return the coefficients of every run of a dual encoder that pools with them; nothing for other runs."""
-    section = Section(key="pooling", title="Pooling coefficients (GPO)")
+    section = Section(key="pooling", title="Pooling coefficients (GPO)", intro=_INTRO)
     for run in runs:
-        if not run.trained or not _pools(str(run.asked.get("model"))):
+        if not pools(run.model) or not run.source:
             continue
         try:
-            model = load_dual(run.path).model
+            model = load_dual(Path(run.source)).model
         except VltkError as error:
             section.parts.append(paragraph(f"{run.name} cannot be opened: {error}.", kind="missing"))
             continue
@@ -36,12 +45,15 @@ def pooling(runs: Sequence[Evidence]) -> Section:
         if figures:
             section.parts.append(Figures(figures=figures))
         else:
-            told = f"{run.name} pools without coefficients of its own: `--image-pooling gpo` learns them."
+            told = (
+                f"{run.name} has no coefficients to show: it pools by a fixed rule, or by coefficients for each "
+                "dimension. `--image-pooling gpo` learns them."
+            )
             section.parts.append(paragraph(told, kind="missing"))
     return section
 
 
-def _pools(model: str) -> bool:
+def pools(model: str) -> bool:
     """Say whether a model is one that chooses how a set becomes a vector."""
     if model not in listing("vltk.models"):
         return False
@@ -84,9 +96,9 @@ def _figure(run: Evidence, model: Any, side: str) -> Figure | None:
         traces,
         name=f"gpo-{side}-{run.name}",
         title=title,
-        subtitle="weight of the k-th largest value; the mean has equal ones",
+        subtitle="share of the k-th largest value, for sets of several sizes",
         alt=f"{title}: {largest}.",
-        x_label="rank",
+        x_label="rank k of a value among its set, the largest first",
         zero=True,
         from_zero=False,
     )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
-from typing import Any
 
 from vltk.metrics.retrieval import DIRECTIONS, RECALLS
 from vltk.reporting.charts import Mark, interval_chart
 from vltk.reporting.drawing import Figure
 from vltk.reporting.evidence import Evidence, Measured
+from vltk.reporting.notation import figure_text, metric_name, unit_of
 from vltk.reporting.page import Figures, Section, definitions, folded, missing, paragraph, table
 
 WAYS = {"t2i": "text to image", "i2t": "image to text"}
@@ -39,8 +39,9 @@ def _apart(group: list[Pair]) -> list[list[Pair]]:
 
 def quality(runs: Sequence[Evidence]) -> Section:
     """Return the figures of every evaluation with 95 % intervals."""
-    section = Section(key="quality", title="Quality")
-    for group in evaluations(runs):
+    groups = evaluations(runs)
+    section = Section(key="quality", title="Quality", intro=_intro([one for group in groups for _, one in group]))
+    for group in groups:
         section.parts.append(f"<h3>{heading(group)}</h3>\n")
         drawn = [*_recalls(group), *_others(group)]
         if drawn:
@@ -48,17 +49,40 @@ def quality(runs: Sequence[Evidence]) -> Section:
         section.parts.append(_table(group))
         card = group[0][1].results.get("protocol", {})
         section.parts.append(folded("Protocol", definitions((str(k), str(v)) for k, v in card.items())))
-    for run in runs:
-        if run.trained and not run.of("evaluation"):
-            command = f"vltk eval {run.path} --examples STORE --features STORE"
-            section.parts.append(missing(f"{run.name} has not been evaluated", command))
+    bare = [run for run in runs if run.trained and not run.of("evaluation")]
+    if bare:
+        where = str(bare[0].path) if len(bare) == 1 else "RUN"
+        verb = "has" if len(bare) == 1 else "have"
+        told = f"{', '.join(run.name for run in bare)} {verb} not been evaluated"
+        section.parts.append(missing(told, f"vltk eval {where} --examples STORE --features STORE"))
     return section
+
+
+def _intro(measured: Sequence[Measured]) -> str:
+    """Say how figures are to be read; of recalls only where there are any."""
+    if not measured:
+        return ""
+    told = (
+        "How well each run does on examples that it did not learn from. A line through a dot is the 95 % confidence "
+        "interval: with other examples of the same kind the figure could as well lie anywhere on it."
+    )
+    if not any("rsum" in one.metrics() for one in measured):
+        return told
+    return (
+        f"{told} R@k (recall at k) is the percentage of queries whose right answer is among the first k that were "
+        "found; text to image looks for the picture of a caption, image to text for a caption of a picture."
+    )
 
 
 def heading(group: Sequence[Pair]) -> str:
     """Return what a group of evaluations is of, as HTML."""
     first = group[0][1]
-    return f"{escape(str(first.results.get('task')))}, {escape(first.path.name)}"
+    return f"{escape(str(first.results.get('task')))}, evaluation {escape(first.path.name)}"
+
+
+def legend_of(runs: Iterable[Evidence]) -> list[tuple[int, str]]:
+    """Return the colour and name of each run, for a figure that stands alone."""
+    return [(run.colour, run.name) for run in runs]
 
 
 def _recalls(group: Sequence[Pair]) -> list[Figure]:
@@ -76,6 +100,7 @@ def _recalls(group: Sequence[Pair]) -> list[Figure]:
                     subtitle=f"percent of {count:,} queries, 95 % interval over images",
                     alt=f"Recall {WAYS[way]} in percent: {ends}.",
                     bounds=(0, 100),
+                    legend=legend_of(run for run, _ in group),
                 )
             )
     return found
@@ -104,6 +129,7 @@ def _others(group: Sequence[Pair]) -> list[Figure]:
         subtitle="percent, 95 % interval",
         alt=f"{title}, in percent: {ends}.",
         bounds=(0, 100),
+        legend=legend_of(run for run, _ in group),
     )
     return [figure]
 
@@ -113,38 +139,29 @@ def _marks(group: Sequence[Pair], name: str) -> list[Mark]:
     for run, one in group:
         row = one.metrics().get(name)
         if row is not None:
-            factor = 100 if row.get("unit") == "fraction" else 1
-            ends = row.get("interval_95")
-            interval = None if ends is None else (factor * ends[0], factor * ends[1])
-            value = factor * float(row["value"])
-            found.append(Mark(colour=run.colour, value=value, interval=interval, text=f"{value:.1f}"))
+            unit, ends = unit_of(row), row.get("interval_95")
+            interval = None if ends is None else (unit.factor * ends[0], unit.factor * ends[1])
+            value = unit.factor * float(row["value"])
+            found.append(Mark(colour=run.colour, value=value, interval=interval, text=unit.text(row["value"])))
     return found
 
 
 def _table(group: Sequence[Pair]) -> str:
-    names = dict.fromkeys(name for _, one in group for name in one.metrics())
-    headings = ["metric", "n", *(run.name for run, _ in group)]
-    rows = []
-    for name in names:
-        cells = [one.metrics().get(name) for _, one in group]
-        count = next(f"{row['n']:,}" for row in cells if row is not None)
-        rows.append([name, count, *("" if row is None else figure_text(row) for row in cells)])
+    drawn, count = figures_table(group)
     note = ""
     if any(one.config.get("limit") for _, one in group):
         note = paragraph("Measured on a part of the split only (--limit).", kind="note")
-    drawn = table(headings, rows, numeric=range(1, len(headings)))
-    return (drawn if len(rows) <= _MOST else folded(f"All {len(rows)} figures", drawn)) + note
+    return (drawn if count <= _MOST else folded(f"All {count} figures", drawn)) + note
 
 
-def figure_text(row: Mapping[str, Any]) -> str:
-    """Return a figure with its interval.
-
-    Example:
-        >>> figure_text({"value": 0.5, "unit": "fraction", "interval_95": [0.4, 0.6]})
-        '50.0 % [40.0, 60.0]'
-    """
-    unit, ends = row.get("unit"), row.get("interval_95")
-    factor, digits = (100, 1) if unit == "fraction" else (1, 1 if unit == "percent" else 4 if unit == "nats" else 2)
-    sign = " %" if unit in ("fraction", "percent") and row.get("metric") != "rsum" else ""
-    told = f"{factor * row['value']:.{digits}f}{sign}"
-    return told if ends is None else f"{told} [{factor * ends[0]:.{digits}f}, {factor * ends[1]:.{digits}f}]"
+def figures_table(group: Sequence[Pair]) -> tuple[str, int]:
+    """Return the figures of one measurement of several runs as a table with units, and how many rows it has."""
+    names = dict.fromkeys(name for _, one in group for name in one.metrics())
+    rows = []
+    for name in names:
+        cells = [one.metrics().get(name) for _, one in group]
+        first = next(row for row in cells if row is not None)
+        told = ("" if row is None else figure_text(row) for row in cells)
+        rows.append([metric_name(name), unit_of(first).name, f"{first['n']:,}", *told])
+    headings = ["figure [95 % interval]", "unit", "n", *(run.name for run, _ in group)]
+    return table(headings, rows, numeric=range(2, len(headings))), len(rows)

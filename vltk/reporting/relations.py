@@ -24,6 +24,7 @@ from vltk.reporting.attention import PairAttention, read_attention
 from vltk.reporting.drawing import WIDTH, Canvas, Figure, heat_address, shortened, text_width
 from vltk.reporting.evidence import Evidence, Measured
 from vltk.reporting.material import LARGE, Ground, Material, label_boxes, sentence
+from vltk.reporting.notation import written
 from vltk.reporting.page import Figures, Section, missing, paragraph
 from vltk.stores.examples import ExampleStore
 from vltk.stores.features import FeatureStore
@@ -35,12 +36,12 @@ class Side:
 
     Attributes:
         name: what it is called.
-        source: its weights.
+        source: its weights: a run, one of its checkpoints, or a model of transformers.
         distances: ISDa of each example by id.
     """
 
     name: str
-    source: Path
+    source: str
     distances: dict[str, float]
 
 
@@ -59,9 +60,17 @@ class View:
     measured: Measured
 
 
+_INTRO = (
+    "What IAIS is about (its figures 2 and 7): on the left how the words of a caption attend to each other, on the "
+    "right how the regions of the same objects do, above before and below after. Rows are objects, columns those that "
+    "they attend to, in percent of the row. Where words and regions relate alike, left and right are alike and ISDa is "
+    "near 0. Shown are the caption whose distance fell most, one in the middle and one whose distance rose most."
+)
+
+
 def relations(runs: Sequence[Evidence], material: Material) -> Section:
     """Return self-attention of words and of regions side by side, before and after."""
-    section = Section(key="relations", title="Relations among words and among regions")
+    section = Section(key="relations", title="Relations among words and among regions", intro=_INTRO)
     view = find_view(runs)
     if view is None:
         if any(run.of("distance") or run.of("curve") for run in runs):
@@ -88,21 +97,21 @@ def find_view(runs: Sequence[Evidence]) -> View | None:
     for run, one in pairs[:1]:
         for other, two in pairs[1:]:
             if other is not run and two.split == one.split:
-                before = Side(name=run.name, source=run.path, distances=_distances(one.path))
-                after = Side(name=other.name, source=other.path, distances=_distances(two.path))
+                before = Side(name=run.name, source=run.source, distances=_distances(one.path))
+                after = Side(name=other.name, source=other.source, distances=_distances(two.path))
                 return View(before=before, after=after, measured=two)
     for run in runs:
         for one in run.of("curve"):
             rows = sorted(one.results["checkpoints"], key=lambda row: int(row["step"]))
             ends = [_checkpoint(run, one, rows[0]), _checkpoint(run, one, rows[-1])]
-            if all(side.source.is_dir() and side.distances for side in ends):
+            if all(Path(side.source).is_dir() and side.distances for side in ends):
                 return View(before=ends[0], after=ends[1], measured=one)
     return None
 
 
 def _checkpoint(run: Evidence, one: Measured, row: dict[str, Any]) -> Side:
     step = row["step"]
-    source = run.path / str(row["checkpoint"])
+    source = str(run.path / str(row["checkpoint"]))
     return Side(name=f"{run.name}, step {step}", source=source, distances=_distances(one.path / f"step-{step}"))
 
 
@@ -135,14 +144,8 @@ def _shown(section: Section, view: View, examples: Path, features: Path, materia
         return
     sides = []
     for side in (view.before, view.after):
-        loaded = load_encoder(str(side.source))
+        loaded = load_encoder(side.source, offline=True)
         sides.append((side, read_attention(loaded, store, pictures, ids, device=material.device)))
-    told = (
-        "Rows are objects of the caption, columns those that they attend to; each row sums to 1. Where words and "
-        "regions relate alike, the squares of a row of figures are alike and ISDa is near 0. Shown are the "
-        "caption whose distance fell most, one in the middle and one whose distance rose most."
-    )
-    section.parts.append(paragraph(told, kind="note"))
     for place, name in enumerate(ids):
         found = [(side, pairs[place]) for side, pairs in sides]
         _example(section, view, name, found, material, place)
@@ -163,7 +166,7 @@ def _example(
     if len(objects) < LEAST_OBJECTS:
         return
     phrases = [_phrase(pair, places) for places in objects.words]
-    section.parts.append(f"<h3>{escape(sentence(example))}</h3>\n")
+    section.parts.append(f"<h3>“{escape(sentence(example))}”</h3>\n")
     reading = Reading(**protocol.get("reading", {}))
     layer = layer_place(int(protocol.get("layer", -1)), len(pair.scores))
     panels = [(side.name, side.distances[name], *_matrices(one, objects, layer, reading)) for side, one in found]
@@ -205,12 +208,11 @@ def matrices_figure(
         name: of the files.
     """
     canvas = Canvas()
-    canvas.text(0, 14, "Relations of the objects", size=13, bold=True)
     gap = 24.0
     side = (WIDTH - gap) / 2 - 16
-    y = 34.0
+    y = 10 + canvas.heading("Relations of the objects", "percent of a row; rows attend to columns")
     for label, value, words, regions in panels:
-        canvas.text(0, y, f"{shortened(label, 30)}: ISDa {value:.3f}", bold=True)
+        canvas.text(0, y, f"{shortened(label, 30)}: ISDa {written(value, 3)} nats", bold=True)
         for column, (what, matrix) in enumerate((("words", words), ("regions", regions))):
             x = 16 + column * (side + gap + 16)
             canvas.text(x, y + 17, what, kind="muted", size=11)
@@ -219,7 +221,7 @@ def matrices_figure(
     for place, phrase in enumerate(phrases):
         canvas.text(0, y - 8 + 16 * place, f"{place + 1}  {shortened(phrase, 52)}")
     y += 16 * len(phrases)
-    told = "; ".join(f"{label}: ISDa {value:.3f}" for label, value, *_ in panels)
+    told = "; ".join(f"{label}: ISDa {written(value, 3)} nats" for label, value, *_ in panels)
     alt = f"Relations of {', '.join(phrases)} among words and among regions. {told}."
     return Figure(name=name, title="Relations of the objects", alt=alt, body=canvas.body, width=WIDTH, height=y - 4)
 
@@ -262,7 +264,9 @@ def maps_figure(found: Sequence[tuple[str, PairAttention]], objects: Objects, la
     first = found[0][1]
     names = " beside ".join(label for label, _ in found)
     alt = f"{title} of {len(first.words)} words and {len(first.picture)} regions: {names}."
-    caption = "Each row sums to 1 over its own side; shades grow with the root of a share."
+    caption = (
+        "Each row sums to 1 over its own side. The darker, the more attention; shades grow with the root of a share."
+    )
     return Figure(name=name, title=title, alt=alt, body=canvas.body, width=WIDTH, height=y, caption=caption)
 
 
@@ -287,11 +291,11 @@ def _maps(
     top: float,
 ) -> float:
     """Draw the maps of one side of all models; return where they end."""
-    size = max(6.0, min(10.0, 130 / len(labels)))
+    size = 9.0
     left = 6 + max(text_width(shortened(label, 14), size) for label in labels)
     gap = 10.0
     side = (WIDTH - left - gap * (len(found) - 1)) / len(found)
-    height = min(side, 24.0 * len(labels))
+    height = max(min(side, 24.0 * len(labels)), 11.0 * len(labels))
     for place, label in enumerate(labels):
         y = top + height * (place + 0.5) / len(labels) + size / 3
         canvas.text(left - 4, y, shortened(label, 14), size=size, anchor="end")

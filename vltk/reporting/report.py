@@ -22,6 +22,7 @@ from vltk.reporting.findings import findings as findings_of
 from vltk.reporting.joint_attention import joint_attention
 from vltk.reporting.learning import learning
 from vltk.reporting.material import Material, find_pictures
+from vltk.reporting.not_shown import not_shown
 from vltk.reporting.page import Section, chip, render
 from vltk.reporting.picture_attention import picture_attention
 from vltk.reporting.pooling import pooling
@@ -142,8 +143,9 @@ def _parts(runs: Sequence[Evidence], material: Material) -> list[Callable[[], Se
         partial(picture_attention, runs, material),
         partial(distances, runs),
         partial(relations, runs, material),
-        partial(probes, runs),
+        partial(probes, runs, material),
         partial(pooling, runs),
+        partial(not_shown, runs),
     ]
 
 

@@ -16,6 +16,7 @@ from vltk.errors import VltkError
 from vltk.reporting.drawing import WIDTH, Canvas, Figure, shortened
 from vltk.reporting.evidence import Evidence, Measured
 from vltk.reporting.material import SMALL, Material, sentence
+from vltk.reporting.notation import written
 from vltk.reporting.page import Figures, Section, missing, paragraph
 from vltk.run_folder.outcomes import OUTCOMES, read_outcomes
 from vltk.stores.examples import ExampleStore
@@ -26,6 +27,12 @@ SCORES = "scores"
 _FOUND = 5
 _GAP = 6
 _LETTERS = 54
+_CUT = " …"
+_INTRO = (
+    "Queries with the clearest right answer and queries whose right answer came last: first captions that look for "
+    "their picture, then pictures that look for their captions. A tick marks what is right. Below a picture stands its "
+    "rank, then the score that the run gave it; scores of different runs have no common scale."
+)
 Way = Literal["t2i", "i2t"]
 _WAYS: tuple[Way, ...] = ("t2i", "i2t")
 
@@ -102,7 +109,7 @@ def read_ranking(one: Measured) -> Ranking | None:
 
 def retrievals(runs: Sequence[Evidence], material: Material) -> Section:
     """Return the best and the worst queries of each run's last evaluation with scores."""
-    section = Section(key="retrievals", title="Best and worst retrievals")
+    section = Section(key="retrievals", title="Best and worst retrievals", intro=_INTRO)
     pictures = True
     for run in runs:
         for one in run.examples:
@@ -173,8 +180,8 @@ def _text_query(ranking: Ranking, row: int, name: str, what: str, texts: dict[st
         kind = "f2" if column == right else "muted"
         if column == right:
             canvas.tick(x, y + side + 14)
-        text = f"{position:,} · {score:.3g}".replace("-", "\N{MINUS SIGN}")
-        canvas.text(x + (12 if column == right else 0), y + side + 14, text, kind=kind, size=11)
+        text = f"{position:,} · {written(score, 2)}"
+        canvas.text(x + (12 if column == right else 0), y + side + 14, text, kind=kind, size=10)
     listed = ", ".join(f"{position}: {matrix.image_ids[column]}" for position, column in shown)
     alt = f"The text {query!r} has its picture {matrix.image_ids[right]} on rank {rank}. Found were {listed}."
     return Figure(name=f"retrieval-{name}", title=query, alt=alt, body=canvas.body, width=WIDTH, height=y + side + 20)
@@ -197,7 +204,9 @@ def _picture_query(
     y = top + 9
     for position, text in shown:
         mine = text in right
-        lines = textwrap.wrap(texts.get(matrix.text_ids[text], matrix.text_ids[text]), 35)[:2]
+        lines = textwrap.wrap(
+            texts.get(matrix.text_ids[text], matrix.text_ids[text]), 35, max_lines=2, placeholder=_CUT
+        )
         if mine:
             canvas.tick(side + 8, y)
         canvas.text(side + 20, y, f"{position:,}", kind="f2" if mine else "muted", size=11)
@@ -217,7 +226,7 @@ def _picture_query(
 def _query_text(canvas: Canvas, heading: str, query: str) -> float:
     canvas.text(0, 14, heading, size=13, bold=True)
     y = 31.0
-    for line in textwrap.wrap(query, _LETTERS)[:3]:
+    for line in textwrap.wrap(query, _LETTERS, max_lines=3, placeholder=_CUT):
         canvas.text(0, y, line)
         y += 15
     return y - 5

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vltk.errors import DataError
 from vltk.reporting.attention import PairAttention
 from vltk.reporting.charts import heat_chart
-from vltk.reporting.drawing import WIDTH, Canvas, Figure, number, shortened
+from vltk.reporting.drawing import WIDTH, Canvas, Figure, fitted, number, shortened
 from vltk.reporting.material import Ground, label_boxes, shade
 
 _SHOWN_WORDS = 6
@@ -32,11 +32,14 @@ def word_regions(pair: PairAttention, layer: int) -> NDArray[np.float64]:
     return np.array(rows)
 
 
-def best_layer(pairs: Sequence[PairAttention]) -> int:
-    """Return the layer whose words attend to regions the most sharply: where a word's first region stands out most."""
-    depth = len(pairs[0].scores)
-    sharp = [np.mean([_sharpness(word_regions(pair, layer)) for pair in pairs]) for layer in range(depth)]
-    return int(np.argmax(sharp))
+def best_layer(pairs: Sequence[PairAttention]) -> int | None:
+    """Return the layer whose words attend to regions the most sharply: where a word's first region stands out most.
+
+    None where words look at regions in no layer.
+    """
+    met = [layer for layer in range(len(pairs[0].scores)) if pairs[0].meets(layer)]
+    sharp = [np.mean([_sharpness(word_regions(pair, layer)) for pair in pairs]) for layer in met]
+    return met[int(np.argmax(sharp))] if met else None
 
 
 def _sharpness(shares: NDArray[np.float64]) -> float:
@@ -92,7 +95,7 @@ def words_table(
         columns=list(labels),
         name=name,
         title=title,
-        subtitle="each row sums to 1 over the regions",
+        subtitle=f"each row sums to 1 over the regions; the darkest is {100 * shares.max():.0f} %",
         alt=f"{title}. The first region of each word: {'; '.join(best)}.",
     )
 
@@ -132,8 +135,9 @@ def words_widget(
     groups = []
     for place, row in enumerate(rows):
         best = int(row.argmax())
-        where = f"{'all words' if not place else words[place - 1]}: {labels[best]}, {row[best]:.0%}"
-        told = f'<text class="ink" x="0" y="{number(ground.height + 18)}" font-size="13">{escape(shortened(where, 52))}'
+        where = f"{'all words' if not place else words[place - 1]}: {labels[best]}, {100 * row[best]:.0f} %"
+        said = escape(fitted(where, WIDTH, 13))
+        told = f'<text class="ink" x="0" y="{number(ground.height + 18)}" font-size="13">{said}'
         marks = shade(ground, _boxes(pair), row.tolist())
         groups.append(f'<g class="w w{place}">{marks}{told}</text></g>')
     names = [escape(word) for word in ("all words", *words)]
