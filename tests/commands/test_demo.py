@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import shlex
+import shutil
 from collections.abc import Iterator
 from functools import wraps
 from pathlib import Path
@@ -14,27 +15,40 @@ import numpy as np
 import pytest
 
 from vltk.cli import main
-from vltk.commands import _demo_sizes, _demo_stages
+from vltk.commands import _demo_sizes
+from vltk.commands._demo_claims import CLAIMS
+from vltk.commands._demo_stages import stages
+from vltk.commands._demo_steps import Demo
 from vltk.commands._terminal import Terminal
+from vltk.commands._walkthrough import Finding, Step
 from vltk.metrics.detection import box_iou
+from vltk.models import _checkpoints
+from vltk.run_folder import file_sha256
 from vltk.stores.examples import ExampleStore
 from vltk.stores.features import FeatureStore
 from vltk.trainer import Trainer
 
 USERS = _demo_sizes.QUICK
 TINY = _demo_sizes.Sizes(
-    images=20,
+    images=30,
     pretraining=3,
     continuing=2,
+    first_stage=2,
+    second_stage=2,
     finetuning=2,
     dual=2,
+    reasoning=2,
     reranked=2,
     captions=6,
     shuffles=3,
     sentences=60,
     epochs=1,
+    queries=2,
 )
-STORES = ["features", "pool-features", "boxes", "imported", "train", "val", "pool", "entities", "said-otherwise"]
+STORES = [
+    *("features", "pool-features", "boxes", "imported", "train", "val", "pool", "entities"),
+    *("said-otherwise", "unseen", "views"),
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -82,10 +96,11 @@ def test_every_store_is_complete_and_speaks_of_drawn_pictures(made: Path) -> Non
         assert {image for example in store for image in example.image_ids} <= pictures
         assert all(example.tokens for example in store)
     said = ExampleStore.open(made / "said-otherwise.lmdb")
-    assert len(said) == 5 * 16
+    assert len(said) == 5 * 24
     assert all(1 <= len(example.paraphrases[0]) <= 2 for example in said)
     assert all(example.parses for example in said)
     assert len(list((made / "preview").iterdir())) == 12
+    assert set(FeatureStore.open(made / "views.lmdb").ids()) == {f"{picture}@flip" for picture in pictures}
 
 
 def test_the_detector_found_the_annotated_boxes(made: Path) -> None:
@@ -116,13 +131,16 @@ def test_the_regions_came_back_from_the_tsv_as_they_were(made: Path) -> None:
 def test_each_claim_of_a_paper_has_an_outcome_with_an_interval_and_its_seeds(made: Path) -> None:
     rows = findings(made)
     tried = [row for row in rows if row["claim"]]
-    papers = {row["claim"].partition(" (")[2].partition(",")[0] for row in tried}
-    assert papers == {"IAIS", "VSE-infinity", "the probe of SSRP"}
+    papers = {row["claim"].rpartition("(")[2].partition(",")[0] for row in tried}
+    assert papers == {"UNITER", "IAIS", "VSE-infinity", "VSRN", "SSRP", "SSRP's probe"}
+    assert [row["claim"] for row in tried if row["figure"].startswith(("rsum", "ISDa"))] == [one.text for one in CLAIMS]
     for row in tried:
         assert " to " in row["95 %"]
         low, high = map(float, row["95 %"].split(" to "))
         assert low - 1e-3 <= row["value"] <= high + 1e-3
-        assert row["outcome"].endswith(", 1 seed")
+        verdict, seeds = row["outcome"].rsplit(", ", 1)
+        assert verdict in ("came out", "did not come out: the opposite", "not decided at this size")
+        assert seeds == "1 seed"
     assert [row["value"] for row in rows if row["figure"] == "unchanged pictures"] == [TINY.images]
     sound = next(row for row in rows if row["figure"] == "sound records")
     assert sound["proves"] == f"of {sound['value']} in {len(STORES)} stores"
@@ -131,10 +149,13 @@ def test_each_claim_of_a_paper_has_an_outcome_with_an_interval_and_its_seeds(mad
 def test_the_summary_has_every_stage_and_every_finding(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, result, err = call(capsys, "--quick", "--out", str(made))
     assert code == 0
-    stages = _demo_stages.Demo(out=made, sizes=TINY, seed=0).stages()
-    assert list(result["seconds"]) == [stage.name for stage in stages]
-    assert result["findings"] == findings(made)
-    for stage in stages:
+    line = stages(Demo(out=made, sizes=TINY, seed=0))
+    assert list(result["seconds"]) == [stage.name for stage in line]
+    told = [(row["figure"], row["proves"]) for row in findings(made) if not row["claim"]]
+    assert [(row["figure"], row["what it says"]) for row in result["figures"]] == told
+    told = [(row["claim"], row["outcome"], row["value"]) for row in findings(made) if row["claim"]]
+    assert [(row["claim"], row["outcome"], row["difference"]) for row in result["claims"]] == told
+    for stage in line:
         assert f"] {stage.name}: {stage.proves}" in err
 
 
@@ -185,7 +206,7 @@ def test_the_commands_it_prints_are_what_a_user_can_type(
 def test_stopped_in_the_midst_and_at_the_end_of_every_command_it_comes_to_the_same_figures(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, progress, update, run = tmp_path / "demo", Terminal.progress, Trainer._update, _demo_stages.Step.run
+    out, progress, update, run = tmp_path / "demo", Terminal.progress, Trainer._update, Step.run
     stopped: set[str] = set()
 
     def stop(at: str) -> None:
@@ -217,7 +238,7 @@ def test_stopped_in_the_midst_and_at_the_end_of_every_command_it_comes_to_the_sa
             stop(f"update of {self.folder}")
         return update(self, batches)
 
-    def finished(self: _demo_stages.Step, terminal: Terminal) -> dict[str, Any]:
+    def finished(self: Step, terminal: Terminal) -> dict[str, Any]:
         result = run(self, terminal)
         stop(f"end of {self.name}")  # before its result is kept
         return result
@@ -225,14 +246,14 @@ def test_stopped_in_the_midst_and_at_the_end_of_every_command_it_comes_to_the_sa
     with monkeypatch.context() as patched:
         patched.setattr(Terminal, "progress", shown)
         patched.setattr(Trainer, "_update", cut)
-        patched.setattr(_demo_stages.Step, "run", finished)
+        patched.setattr(Step, "run", finished)
         codes = []
-        while (code := call(capsys, "--quick", "--out", str(out))[0]) == 130 and len(codes) < 200:
+        while (code := call(capsys, "--quick", "--out", str(out))[0]) == 130 and len(codes) < 400:
             codes.append(code)
     assert code == 0
-    assert sum(at.startswith("update of") for at in stopped) == 6
+    assert sum(at.startswith("update of") for at in stopped) == 13
     assert sum(at.startswith("end of") for at in stopped) == len(list((out / "steps").iterdir()))
-    assert len(codes) == len(stopped) > 60
+    assert len(codes) == len(stopped) > 100
     assert findings(out) == findings(made)
 
 
@@ -283,6 +304,35 @@ def test_a_step_that_is_asked_for_otherwise_is_made_anew_with_all_that_follows(
     code, _, err = call(capsys, "--quick", "--out", str(out))
     assert code == 3
     assert "train.json: is not JSON; delete it, and the step is done again" in err
+
+
+def test_a_step_is_known_by_its_recipe_and_by_the_weights_behind_a_name(tmp_path: Path) -> None:
+    step = Demo(out=tmp_path, sizes=TINY, seed=0).uniter("pretrain", 3, init=Path("uniter-tiny"))
+    asked = step.asked(tmp_path)
+    assert asked["options"]["out"] == "runs/pretrain"
+    assert asked["recipe"]["hidden"] == 128
+    assert asked["starts from"] == file_sha256(_checkpoints.SHIPPED / "uniter-tiny.safetensors")
+
+
+def test_other_weights_behind_a_name_are_noticed_also_where_the_walk_was_stopped_at_once(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, other = tmp_path / "demo", tmp_path / "other"
+    shutil.copytree(made, out)
+    other.mkdir()
+    content = bytearray((_checkpoints.SHIPPED / "uniter-tiny.safetensors").read_bytes())
+    content[-1] ^= 1
+    (other / "uniter-tiny.safetensors").write_bytes(content)
+    monkeypatch.setattr(_checkpoints, "SHIPPED", other)
+    interrupt(monkeypatch, "pretrain")
+    for _ in range(2):
+        code, _, err = call(capsys, "--quick", "--out", str(out))
+        assert code == 130
+        (line,) = [shlex.split(line) for line in err.splitlines() if line.startswith("  $ ")]
+        assert line[line.index("--out") + 1] == str(out / "runs" / "pretrain")
+    names = [step.name for stage in stages(Demo(out=out, sizes=TINY, seed=0)) for step in stage.steps]
+    assert {path.stem for path in (out / "steps").iterdir()} == set(names[: names.index("pretrain")])
+    assert [path.name for path in (out / "runs").iterdir()] == ["pretrain-fresh"]
 
 
 def test_a_dry_run_names_commands_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -336,13 +386,20 @@ def test_a_damaged_store_ends_with_its_exit_code(made: Path, capsys: pytest.Capt
     assert err.splitlines()[-1].startswith(f"vltk: error: {made / 'train.lmdb'}")
 
 
-def test_a_figure_that_is_not_decided_is_said_to_be_so() -> None:
-    from vltk.commands._demo_findings import difference
+def test_a_claim_comes_out_by_the_side_of_0_that_its_interval_lies_on() -> None:
+    from vltk.commands._demo_findings import came_out
 
-    def told(low: float, high: float, **more: Any) -> str:
-        row = {"metric": "m", "difference": (low + high) / 2, "interval_95": [low, high], "n": 9, "clusters": 3, "p": 1}
-        return difference("m", {"differences": [row]}, "m", "b minus a", "b is better", **more).outcome
+    higher, lower = CLAIMS[0], CLAIMS[-1]
+    assert (higher.lower_is_better, lower.lower_is_better) == (False, True)
+    good, bad, open_ = ({"interval_95": ends} for ends in ([1, 2], [-2, -1], [-1, 2]))
+    assert came_out(higher, good) == came_out(lower, bad) == "came out, 1 seed"
+    assert came_out(higher, bad) == came_out(lower, good) == "did not come out: the opposite, 1 seed"
+    assert came_out(higher, open_) == came_out(lower, open_) == "not decided at this size, 1 seed"
 
-    assert told(1, 2) == told(-2, -1, lower_is_better=True) == "came out, 1 seed"
-    assert told(-2, -1) == told(1, 2, lower_is_better=True) == "the opposite came out, 1 seed"
-    assert told(-1, 2) == "not decided: the interval holds 0, 1 seed"
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(878081, "weights = 878081: of a run"), (0.25, "weights = 0.25 [0.1 to 0.4]: of a run")]
+)
+def test_numbers_of_things_are_told_whole(value: float, said: str) -> None:
+    interval = (0.1, 0.4) if isinstance(value, float) else None
+    assert Finding(figure="weights", value=value, interval=interval, proves="of a run").sentence() == said

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
-from vltk.commands._walkthrough import Finding, Results
+from vltk.commands._demo_claims import OWN_PROBE, RELATED, TREES, Claim, claims_about, runs_of
+from vltk.commands._demo_steps import ISD, POOL
+from vltk.commands._walkthrough import Finding, Results, Tell
 
-ISDA_CLAIM = "IAIS makes relations more consistent (IAIS, table 2)"
-RECALL_CLAIM = "IAIS raises Meta-Sum (IAIS, table 1)"
-TREE_CLAIM = "the states of words hold their dependency tree (the probe of SSRP, here on UNITER)"
-POOLING_CLAIM = "GPO beats mean pooling (VSE-infinity, supplement, table 1)"
+SEEDS = 1
+"""Runs of each system that a claim is about."""
 
 
 def scenes(results: Results) -> Iterator[Finding]:
@@ -44,10 +45,12 @@ def examples(results: Results) -> Iterator[Finding]:
 
 
 def augmentation(results: Results) -> Iterator[Finding]:
-    """Say how many texts were said in other words."""
-    told = results["augment"]
+    """Say how many texts were said in other words, and how many views were described."""
+    told = results["augment-train"]
     proves = f"share of texts said in other words; {told['parsed']} trees, right by construction"
-    yield Finding(figure="paraphrased", value=told["changed"], n=told["texts"], proves=proves)
+    yield Finding(figure="paraphrased", value=told["changed"], n=told["texts"], proves=proves, unit="fraction")
+    proves = "pictures described as they look in a mirror"
+    yield Finding(figure="views", value=results["views"]["stored"], proves=proves)
 
 
 def pretraining(results: Results) -> Iterator[Finding]:
@@ -59,39 +62,34 @@ def pretraining(results: Results) -> Iterator[Finding]:
         yield measured(f"masked words, {step}", row, proves)
 
 
-def finetuning(results: Results) -> Iterator[Finding]:
-    """Show the losses."""
-    for step in ("finetune", "finetune-iais"):
-        yield from _trained(step, results[step])
+def trained(*runs: str) -> Tell:
+    """Return what counts the weights of runs."""
 
+    def tell(results: Results) -> Iterator[Finding]:
+        for run in runs:
+            told = results[run]
+            proves = f"weights that were trained for {told['steps']} updates"
+            yield Finding(figure=f"weights of {run}", value=told["parameters"], proves=proves)
 
-def dual_encoders(results: Results) -> Iterator[Finding]:
-    """Show the losses."""
-    for step in ("dual-gpo", "dual-mean"):
-        yield from _trained(step, results[step])
-
-
-def _trained(step: str, told: Mapping[str, Any]) -> Iterator[Finding]:
-    proves = f"weights that were trained for {told['steps']} updates"
-    yield Finding(figure=f"weights of {step}", value=told["parameters"], proves=proves)
+    return tell
 
 
 def evaluation(results: Results) -> Iterator[Finding]:
-    """Show Meta-Sum of every system, and what IAIS and GPO change."""
-    for name in ("pretrain", "finetune", "finetune-iais", "dual-gpo", "dual-mean"):
-        row = metric(results[f"eval-{name}-pool"], "rsum")
-        yield measured(f"rsum, {name}", row, "sum of six recalls, of 600, among unseen scenes that differ in one edit")
-    yield difference("rsum, IAIS", results["compare-eval-iais"], "rsum", "with IAIS minus without", RECALL_CLAIM)
-    yield difference("rsum, GPO", results["compare-eval-gpo"], "rsum", "GPO minus the mean", POOLING_CLAIM)
+    """Show Meta-Sum of every system, and whether what papers claim of it came out."""
+    for run in runs_of(claims_about(POOL)):
+        row = metric(results[f"eval-{run}-pool"], "rsum")
+        yield measured(f"rsum, {run}", row, "sum of six recalls, of 600, among unseen scenes that differ in one edit")
+    yield from tried(results, POOL)
 
 
 def reranking(results: Results) -> Iterator[Finding]:
     """Show what two stages cost and lose."""
     cost = results["eval-finetune-two-stages"]["cost"]
     share = cost["pairs"] / cost["pairs_of_all"]
-    proves = f"of {cost['pairs_of_all']} pairs are scored jointly when a dual encoder proposes"
-    yield Finding(figure="re-ranked pairs", value=share, n=cost["pairs_of_all"], proves=proves)
-    yield difference("rsum, two stages", results["compare-eval-stages"], "rsum", "two stages minus all pairs", "")
+    proves = f"of {cost['pairs_of_all']:,} pairs are scored jointly when a dual encoder proposes"
+    yield Finding(figure="re-ranked pairs", value=share, n=cost["pairs_of_all"], proves=proves, unit="fraction")
+    row = metric(results["compare-stages"], "rsum", "differences")
+    yield difference("rsum, two stages", row, "two stages minus all pairs", unit="percent")
 
 
 def consistency(results: Results) -> Iterator[Finding]:
@@ -101,28 +99,20 @@ def consistency(results: Results) -> Iterator[Finding]:
         expected = told["chance"]["mean"]
         proves = f"distance of the relations of words and regions; objects mixed up give {expected:.3g}"
         yield measured(f"ISDa, {name}", metric(told, "ISDa"), proves)
-    told = results["compare-isd-iais"]
-    yield difference("ISDa, IAIS", told, "isda", "with IAIS minus without", ISDA_CLAIM, lower_is_better=True)
+    yield from tried(results, ISD)
 
 
-def trees(results: Results) -> Iterator[Finding]:
-    """Show how much of the trees a probe finds, and by how much it beats the control that comes closest."""
-    told = results["probe"]
-    layer = f"in layer {told['layer']}, on sentences whose template no probe saw"
-    yield measured("UUAS", metric(told, "UUAS"), f"share of the edges of dependency trees that are found {layer}")
-    gains = [row for row in told["metrics"] if row["metric"].startswith("UUAS over ")]
-    least = min(gains, key=lambda row: float(row["value"]))
-    low, high = least["interval_95"]
-    control = least["metric"].removeprefix("UUAS over ")
-    yield Finding(
-        figure="UUAS, beyond controls",
-        value=least["value"],
-        interval=(low, high),
-        n=least["n"],
-        proves=f"the encoder minus the control that comes closest: {control}",
-        claim=TREE_CLAIM,
-        outcome=outcome(low, high),
-    )
+def probing(results: Results) -> Iterator[Finding]:
+    """Show how much of the trees probes find, and whether relations of regions help to find pictures."""
+    told, own = results["probe-finetune"], results["probe-ssrp-probed"]
+    what = "share of the edges of dependency trees that are found, on sentences whose template no probe saw"
+    yield measured("UUAS, finetune", metric(told, "UUAS"), f"{what}, in layer {told['layer']}")
+    yield beyond_controls("UUAS beyond controls, finetune", told, "UUAS over ", TREES)
+    yield measured("UUAS, ssrp-probed", metric(own, "UUAS of the own probe"), f"{what}, by SSRP's own probe")
+    yield beyond_controls("UUAS beyond controls, ssrp-probed", own, "UUAS of the own probe over ", OWN_PROBE)
+    row = metric(own, "Obj. + Rel. over Obj. of linked words")
+    proves = "nDCG@10 by the linked words of captions, Obj. + Rel. minus Obj."
+    yield gain("nDCG, relations", row, proves, RELATED)
 
 
 def verification(results: Results) -> Iterator[Finding]:
@@ -152,46 +142,60 @@ def measured(figure: str, row: Mapping[str, Any], proves: str) -> Finding:
     """Return a figure of a receipt as a finding."""
     interval = row.get("interval_95")
     low_high = (interval[0], interval[1]) if interval else None
-    return Finding(figure=figure, value=row["value"], interval=low_high, n=row.get("n"), proves=proves)
+    unit = row.get("unit") or ""
+    return Finding(figure=figure, value=row["value"], interval=low_high, n=row.get("n"), proves=proves, unit=unit)
 
 
-def difference(
-    figure: str, result: Mapping[str, Any], name: str, what: str, claim: str, *, lower_is_better: bool = False
-) -> Finding:
-    """Return a difference that ``vltk compare`` found as a finding, and whether a claim came out.
+def gain(figure: str, row: Mapping[str, Any], proves: str, claim: str) -> Finding:
+    """Return a figure of a receipt that tells by how much something is better, and whether it is, as a claim says."""
+    found = measured(figure, row, proves)
+    low, high = row["interval_95"]
+    return replace(found, claim=claim, outcome=outcome(low, high))
+
+
+def beyond_controls(figure: str, result: Mapping[str, Any], prefix: str, claim: str) -> Finding:
+    """Return by how much a probe beats the control that comes closest."""
+    gains = [row for row in result["metrics"] if row["metric"].startswith(prefix)]
+    least = min(gains, key=lambda row: float(row["value"]))
+    return gain(figure, least, f"minus the control that comes closest: {least['metric'].removeprefix(prefix)}", claim)
+
+
+def tried(results: Results, where: str) -> Iterator[Finding]:
+    """Return whether the claims came out that a measurement tries."""
+    for claim in claims_about(where):
+        row = metric(results[f"compare-{claim.name}"], claim.metric, "differences")
+        found = difference(claim.figure, row, claim.what, unit=claim.unit)
+        yield replace(found, claim=claim.text, outcome=came_out(claim, row))
+
+
+def difference(figure: str, row: Mapping[str, Any], what: str, *, unit: str) -> Finding:
+    """Return a difference that ``vltk compare`` found as a finding.
 
     Args:
         figure: how the difference is called.
-        result: of the comparison.
-        name: of the metric.
+        row: of the comparison.
         what: which minus which.
-        claim: that the second system is better; "" for none.
-        lower_is_better: which way better is.
+        unit: of the metric.
     """
-    row = metric(result, name, "differences")
     low, high = row["interval_95"]
-    said = outcome(low, high, lower_is_better=lower_is_better) if claim else ""
     proves = f"{what}, paired over {row['clusters']} pictures, p = {row['p']:.2g}"
-    return Finding(
-        figure=figure,
-        value=row["difference"],
-        interval=(low, high),
-        n=row["n"],
-        proves=proves,
-        claim=claim,
-        outcome=said,
-    )
+    return Finding(figure=figure, value=row["difference"], interval=(low, high), n=row["n"], proves=proves, unit=unit)
 
 
-def outcome(low: float, high: float, *, lower_is_better: bool = False) -> str:
-    """Say whether a claim came out whose difference has this interval, on how many seeds.
+def came_out(claim: Claim, row: Mapping[str, Any]) -> str:
+    """Say whether a claim came out in a row of a comparison."""
+    low, high = row["interval_95"]
+    return outcome(-high, -low) if claim.lower_is_better else outcome(low, high)
+
+
+def outcome(low: float, high: float) -> str:
+    """Say whether a claim came out whose gain has this interval, and on how many seeds.
 
     Example:
         >>> outcome(0.1, 0.3)
         'came out, 1 seed'
         >>> outcome(-0.1, 0.3)
-        'not decided: the interval holds 0, 1 seed'
+        'not decided at this size, 1 seed'
     """
-    better, worse = (high < 0, low > 0) if lower_is_better else (low > 0, high < 0)
-    said = "came out" if better else "the opposite came out" if worse else "not decided: the interval holds 0"
-    return f"{said}, 1 seed"
+    said = "came out" if low > 0 else "did not come out: the opposite" if high < 0 else "not decided at this size"
+    return f"{said}, {SEEDS} seed"

@@ -213,7 +213,8 @@ def as_plain(value: Any) -> Any:
     return as_plain(value.tolist()) if hasattr(value, "tolist") else str(value)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Return a value as results show it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if value is None:
@@ -221,9 +222,9 @@ def _shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_shown(one)}" for key, one in value.items()) or "-"
+        return ", ".join(f"{key} {shown(one)}" for key, one in value.items()) or "-"
     if isinstance(value, list | tuple):
-        return ", ".join(map(_shown, value)) or "-"
+        return ", ".join(map(shown, value)) or "-"
     return str(value)
 
 
@@ -274,4 +275,4 @@ def _block(console: Console, title: str, body: Any) -> str:
 def _text(value: Any) -> Any:
     from rich.text import Text
 
-    return Text(_shown(value))
+    return Text(shown(value))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vltk.commands._entry import entry
-from vltk.commands._terminal import Terminal, as_plain
+from vltk.commands._terminal import Terminal, as_plain, shown
 from vltk.config import layers, spelled
 from vltk.config.settings import Settings
 from vltk.errors import DataError
@@ -35,6 +35,7 @@ class Finding:
         proves: what it says of the line.
         claim: the claim of a paper that it tries, "" for none.
         outcome: whether that came out.
+        unit: of the value, as receipts name it; "" for a number of things.
     """
 
     figure: str
@@ -44,14 +45,20 @@ class Finding:
     proves: str = ""
     claim: str = ""
     outcome: str = ""
+    unit: str = ""
+
+    @property
+    def ends(self) -> str:
+        """The interval in words, "" where there is none."""
+        return "" if self.interval is None else "{:.4g} to {:.4g}".format(*self.interval)
 
     def row(self) -> dict[str, Any]:
-        """Return it as a row of a table."""
-        low_high = "-" if self.interval is None else "{:.4g} to {:.4g}".format(*self.interval)
+        """Return all of it as a row of ``findings.json``."""
         return {
             "figure": self.figure,
             "value": self.value,
-            "95 %": low_high,
+            "unit": self.unit or None,
+            "95 %": self.ends or "-",
             "n": self.n,
             "claim": self.claim or None,
             "outcome": self.outcome or None,
@@ -59,10 +66,13 @@ class Finding:
         }
 
     def sentence(self) -> str:
-        """Return it as a line."""
-        interval = "" if self.interval is None else " [{:.4g}, {:.4g}]".format(*self.interval)
-        outcome = f"; {self.claim}: {self.outcome}" if self.claim else ""
-        return f"{self.figure} = {self.value:.4g}{interval}: {self.proves}{outcome}"
+        """Return it as a line, with the claim that it tries as two."""
+        interval = f" [{self.ends}]" if self.interval else ""
+        told = f"{self.figure} = {shown(self.value)}{interval}: {self.proves}"
+        return f"{self.claim}: {self.outcome}\n    {told}" if self.claim else told
+
+
+Tell = Callable[[Results], Iterable[Finding]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +86,7 @@ class Step:
         made: the file or folder that is there once it is done; None where it only looks.
         resumes: whether the same command goes on with what is half made; else that is deleted first.
         always: do it on every walk.
+        starts_from: finds the file of weights that come with vltk and that it starts from; None for none.
     """
 
     name: str
@@ -84,6 +95,7 @@ class Step:
     made: Path | None = None
     resumes: bool = True
     always: bool = False
+    starts_from: Callable[[], Path] | None = None
 
     @property
     def line(self) -> str:
@@ -102,9 +114,20 @@ class Step:
             delete(self.made)
 
     def asked(self, root: Path) -> dict[str, Any]:
-        """Return what is asked for as plain values; paths below ``root`` are told from there, so that it may move."""
+        """Return what is asked for as plain values, with the recipe and the hash of the weights behind their names.
+
+        Paths below ``root`` are told from there, so that it may move.
+        """
+        from vltk.run_folder import file_sha256
+
+        kind, _ = entry(self.command)
         told = {name: _from_there(value, root) for name, value in self.options.items()}
-        return {"command": self.command, "options": as_plain(told)}
+        # The first layer is that of the options.
+        recipe = {
+            ".".join(path): value for layer in layers(kind, self.options)[1:] for path, value in layer.values.items()
+        }
+        weights = None if self.starts_from is None else file_sha256(self.starts_from())
+        return {"command": self.command, **as_plain({"options": told, "recipe": recipe, "starts from": weights})}
 
     def run(self, terminal: Terminal) -> dict[str, Any]:
         """Run the command's own function; return what it returned as plain values."""
@@ -142,7 +165,7 @@ class Stage:
     name: str
     proves: str
     steps: Sequence[Step]
-    tell: Callable[[Results], Iterable[Finding]] = lambda results: ()
+    tell: Tell = lambda results: ()
 
 
 class Walk:
@@ -150,7 +173,7 @@ class Walk:
 
     A step is done when its result is kept and what it made is still there. Results are kept whole or not at all, and
     commands go on with what they began; so a walk that was stopped anywhere comes to the same figures. Where a step is
-    asked for otherwise than it was done, everything from there on is made anew.
+    asked for otherwise than it was done, or starts from other weights, everything from there on is made anew.
 
     Args:
         root: what the steps make lies below it; results are kept in its folder ``steps``, what
@@ -163,7 +186,6 @@ class Walk:
         self.results: dict[str, dict[str, Any]] = {}
         self.findings: list[Finding] = []
         self.seconds: dict[str, float] = {}
-        self._stale = False
 
     def go(self, terminal: Terminal) -> None:
         """Run what is not done, and say of each stage what it proves and what came out."""
@@ -193,22 +215,28 @@ class Walk:
     def _kept(self, step: Step) -> dict[str, Any] | None:
         """Return what is kept of a step; None where it is to be done."""
         file = self._file(step)
-        if self._stale or not file.is_file():
+        if not file.is_file():
             return None
         try:
             record: dict[str, Any] = json.loads(file.read_text("utf-8"))
         except ValueError as error:
             raise DataError("is not JSON", where=file, remedy="delete it, and the step is done again") from error
-        self._stale = record.get("asked") != step.asked(self.root)
+        if record.get("asked") != step.asked(self.root):
+            self._forget_from(step)
+            return None
         there = step.made is None or step.made.exists()
-        return record if there and not self._stale and not step.always else None
+        return record if there and not step.always else None
+
+    def _forget_from(self, step: Step) -> None:
+        """Delete what was made from a step on, itself last: stopped in the midst, the next walk finds it again."""
+        steps = [one for stage in self.stages for one in stage.steps]
+        for one in reversed(steps[steps.index(step) :]):
+            one.delete()
+            self._file(one).unlink(missing_ok=True)
 
     def _made(self, step: Step, terminal: Terminal) -> dict[str, Any]:
         from vltk.stores.whole_files import write_whole
 
-        if self._stale:
-            self._file(step).unlink(missing_ok=True)
-            step.delete()
         terminal.say(f"  $ {step.line}")
         begin = time.monotonic()
         record: dict[str, Any] = {"asked": step.asked(self.root), "result": step.run(terminal)}

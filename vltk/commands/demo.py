@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vltk.commands import _demo_sizes
-from vltk.commands._demo_stages import Demo
-from vltk.commands._walkthrough import Stage, Walk
+from vltk.commands._demo_stages import stages
+from vltk.commands._demo_steps import Demo
+from vltk.commands._walkthrough import Finding, Stage, Walk
 from vltk.config import WriteConfig, option
 from vltk.errors import UsageError
 
@@ -52,19 +53,35 @@ class DemoConfig:
 def run(config: DemoConfig, terminal: Terminal) -> dict[str, object]:
     """Make what is not there yet, and return what came out."""
     sizes = _demo_sizes.QUICK if config.quick else _demo_sizes.FULL
-    stages = Demo(out=config.out, sizes=sizes, seed=config.seed).stages()
+    line = stages(Demo(out=config.out, sizes=sizes, seed=config.seed))
     if config.write.dry_run:
-        return {"would write": str(config.out), "steps": list(_planned(stages))}
-    walk = Walk(config.out, stages)
+        return {"would write": str(config.out), "steps": list(_planned(line))}
+    walk = Walk(config.out, line)
     _claim(config, walk)
     walk.go(terminal)
     return {
         "out": str(config.out),
         "seconds": {name: round(seconds, 1) for name, seconds in walk.seconds.items()},
-        "findings": [one.row() for one in walk.findings],
+        "figures": [_figure(one) for one in walk.findings if not one.claim],
+        "claims": [_claim_tried(one) for one in walk.findings if one.claim],
         "report": walk.results["report"]["page"],
         "next": [{"try": line, "to see": what} for line, what in _suggestions(config)],
     }
+
+
+def _figure(found: Finding) -> dict[str, object]:
+    return {
+        "figure": found.figure,
+        "value": found.value,
+        "95 %": found.ends,
+        "n": found.n,
+        "what it says": found.proves,
+    }
+
+
+def _claim_tried(found: Finding) -> dict[str, object]:
+    difference = {"difference": found.value, "95 %": found.ends, "what was compared": found.proves}
+    return {"claim": found.claim, "outcome": found.outcome, **difference}
 
 
 def _planned(stages: list[Stage]) -> Iterator[dict[str, str]]:
