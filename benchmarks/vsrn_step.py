@@ -2,11 +2,15 @@
 
     OMP_NUM_THREADS=1 python benchmarks/vsrn_step.py --repeats 3
 
-One step without the optimiser: forward, both losses, backward, and the norm that clips. The published size (2,048
-dimensions, 36 regions, 128 pairs, 10,006 words), captions as long as COCO's (10.5 words on average). The published side
-is written anew after what its authors' programs do: maps of the relation layers as convolutions over one region, and a
-caption decoder that takes 59 steps, joins all regions with its state anew at each of them, and scores every word for
-padding as well. Both sides share their weights, dropout is off in both, and losses and gradients are compared.
+A whole step: forward, both losses, backward, clipping, Adam. The published size (2,048 dimensions, 36 regions, 128
+pairs, 10,006 words), captions as long as COCO's (10.5 words on average). The published side is written anew after what
+its authors' programs do: maps of the relation layers as convolutions over one region; a caption decoder that takes 59
+steps, joins all regions with its state anew at each of them, and scores every word for padding as well; a list of
+parameters that names the caption branch twice, which Adam then updates twice. Both sides share their weights, the
+learning rate is zero and dropout off in both, and losses and gradients are compared.
+
+``--count`` counts the operations of matrix products instead: most of them both sides need, so that the ratio says how
+far the order of computation alone can carry.
 """
 
 from __future__ import annotations
@@ -14,18 +18,25 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+import warnings
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.utils.flop_counter import FlopCounterMode
 
 from vltk.models._reasoning import RelationLayer
 from vltk.models.vsrn import VSRN, VSRNConfig
 from vltk.objectives.hinge import HARDEST, DualTraining
+from vltk.optimization import optimizer_of
 from vltk.types import Batch
+
+CLIP = 2.0
+WATCHED = ("image.relations.2.query.weight", "image.project.weight", "image.gru.weight_hh_l0", "captions.attend.weight")
 
 
 def real_batch(config: VSRNConfig, *, pairs: int, regions: int) -> Batch:
@@ -104,29 +115,74 @@ def published_captions(model: VSRN, regions: Tensor, ids: Tensor, lengths: Tenso
 
 
 def published(model: VSRN, batch: Batch) -> Tensor:
+    """Run the authors' forward pass and both losses."""
     lengths = batch.text_mask.sum(dim=1)
     images, regions = published_images(model, batch.regions)
     texts = published_texts(model, batch.input_ids, lengths)
-    loss = published_hinge(images, texts) + published_captions(model, regions, batch.input_ids, lengths)
-    loss.backward()
-    # The authors' list of parameters names the caption branch twice.
-    torch.nn.utils.get_total_norm([p.grad for p in [*model.parameters(), *model.captions.parameters()]])
-    return loss.detach()
+    return published_hinge(images, texts) + published_captions(model, regions, batch.input_ids, lengths)
 
 
-def ours(training: DualTraining, batch: Batch) -> Tensor:
-    loss = training(HARDEST, batch, torch.Generator()).mean()
-    loss.backward()
-    torch.nn.utils.get_total_norm([p.grad for p in training.parameters()])
-    return loss.detach()
+def published_parameters(model: VSRN) -> list[torch.nn.Parameter]:
+    """Return the authors' list of parameters, in which the caption branch stands twice."""
+    return [*model.parameters(), *model.captions.parameters()]
 
 
-def timed(model: VSRN, run: Callable[[], Tensor]) -> tuple[float, float, float]:
+class Side(NamedTuple):
+    """One of the two programs.
+
+    Attributes:
+        loss: of a batch.
+        parameters: that are clipped.
+        optimizer: of them.
+    """
+
+    loss: Callable[[], Tensor]
+    parameters: list[torch.nn.Parameter]
+    optimizer: torch.optim.Optimizer
+
+
+def sides(model: VSRN, batch: Batch) -> dict[str, Side]:
+    """Return both programs on the same weights; their optimisers share their states, which spares memory."""
+    training = DualTraining(model, count_same=True).train()
+    groups = [group | {"lr": 0.0} for group in model.parameter_groups()]
+    ours = optimizer_of(groups, form="torch")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="optimizer contains a parameter group with duplicate parameters")
+        theirs = torch.optim.Adam(published_parameters(model), lr=0.0)
+    theirs.state = ours.state
+    return {
+        "vltk": Side(lambda: training(HARDEST, batch, torch.Generator()).mean(), list(model.parameters()), ours),
+        "published": Side(lambda: published(model, batch), published_parameters(model), theirs),
+    }
+
+
+def timed(side: Side) -> tuple[float, float, float]:
     """Return seconds, seconds of processor time (all threads), which a busy machine changes less, and the loss."""
-    model.zero_grad()
     start, busy = time.perf_counter(), time.process_time()
-    loss = float(run())
-    return time.perf_counter() - start, time.process_time() - busy, loss
+    side.optimizer.zero_grad()
+    loss = side.loss()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(side.parameters, CLIP)
+    side.optimizer.step()
+    return time.perf_counter() - start, time.process_time() - busy, float(loss.detach())
+
+
+def gradients(side: Side, model: VSRN) -> dict[str, Tensor]:
+    """Return some gradients of one program, not clipped."""
+    side.optimizer.zero_grad()
+    side.loss().backward()
+    return {name: model.get_parameter(name).grad.clone() for name in WATCHED}
+
+
+def count(runs: dict[str, Side]) -> None:
+    """Print how many multiplications and additions the matrix products of one step take."""
+    found = {}
+    for name, side in runs.items():
+        with FlopCounterMode(display=False) as counter:
+            side.loss().backward()
+        found[name] = counter.get_total_flops()
+        print(f"{name}: {found[name] / 1e9:,.0f} thousand million operations in matrix products", flush=True)
+    print(f"ratio of operations: {found['published'] / found['vltk']:.2f}")
 
 
 def main() -> None:
@@ -135,6 +191,7 @@ def main() -> None:
     parser.add_argument("--regions", type=int, default=36)
     parser.add_argument("--hidden", type=int, default=2048)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--count", action="store_true", help="count operations instead")
     options = parser.parse_args()
     config = VSRNConfig(hidden=options.hidden, caption_dropout=0.0)
     torch.manual_seed(0)
@@ -144,27 +201,24 @@ def main() -> None:
     batch = real_batch(config, pairs=options.pairs, regions=options.regions)
     lengths = batch.text_mask.sum(dim=1)
     print(f"captions of {float(lengths.float().mean()):.1f} tokens, the longest {int(lengths.max())}", flush=True)
-    training = DualTraining(model, count_same=True).train()
-    runs = {"vltk": lambda: ours(training, batch), "published": lambda: published(model, batch)}
+    runs = sides(model, batch)
+    if options.count:
+        count(runs)
+        return
+    first, second = (gradients(runs[name], model) for name in ("vltk", "published"))
+    for name in WATCHED:
+        apart = float((first[name] - second[name]).norm() / second[name].norm())
+        print(f"{name}: gradients differ by {apart:.1e} of their norm")
+    del first, second
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
-    gradients: dict[str, dict[str, Tensor]] = {}
-    watched = ("image.relations.2.query.weight", "image.project.weight", "captions.attend.weight")
-    for number in range(options.repeats):
-        for name, run in runs.items():
-            took, busy, loss = timed(model, run)
+    for _ in range(options.repeats):
+        for name, side in runs.items():
+            took, busy, loss = timed(side)
             seconds[name].append((took, busy))
-            if not number:
-                gradients[name] = {one: model.get_parameter(one).grad.clone() for one in watched}
             print(f"{name}: {took:.2f} s, {busy:.2f} s of processor time, loss {loss:.4f}", flush=True)
-        if not number:
-            for one in watched:
-                first, second = gradients["vltk"][one], gradients["published"][one]
-                print(f"{one}: gradients differ by {float((first - second).norm() / second.norm()):.1e} of their norm")
-        medians = {
-            name: [statistics.median(kind) for kind in zip(*values, strict=True)] for name, values in seconds.items()
-        }
-        wall, busy = (medians["published"][kind] / medians["vltk"][kind] for kind in (0, 1))
-        print(f"ratio of medians: {wall:.2f} (processor time: {busy:.2f})", flush=True)
+    medians = {name: [statistics.median(kind) for kind in zip(*rows, strict=True)] for name, rows in seconds.items()}
+    wall, busy = (medians["published"][kind] / medians["vltk"][kind] for kind in (0, 1))
+    print(f"ratio of medians: {wall:.2f} (processor time: {busy:.2f})", flush=True)
 
 
 if __name__ == "__main__":
