@@ -78,7 +78,13 @@ def test_every_region_has_a_thumbnail_of_its_box_and_the_picture_stands_there_on
         ["0.0 0.0 10.0 10.0", "5.0 5.0 35.0 25.0", "20.0 0.0 20.0 10.0", "0.0 20.0 10.0 10.0"]
     )
     assert len(list(root.iter("line"))) == 2 * len(CHAIN)
-    assert {one.text for one in root.iter("text")} == {"a", "b", "c", "d"}
+    assert {"".join(one.itertext()) for one in root.iter("text")} == {"a", "b", "c", "d"}
+
+
+def test_a_long_name_of_a_region_stands_in_two_lines() -> None:
+    root = drawn(picture_tree(BOXES[:1], [], size=(40, 30), labels=["small striped pink triangle with a rim"]))
+    (name,) = root.iter("text")
+    assert [line.text for line in name] == ["small", "striped…"]
 
 
 def test_two_pictures_in_one_page_do_not_share_a_name() -> None:

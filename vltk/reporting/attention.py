@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from vltk.detection.extractor import choose_device
-from vltk.errors import DataError
+from vltk.errors import DataError, OfflineError
 from vltk.isd.encoder import LoadedEncoder
 from vltk.isd.objects import annotated
 from vltk.isd.survey import Item, Survey
@@ -90,7 +90,11 @@ def open_encoder(source: str) -> LoadedEncoder:
     Raises:
         VltkError: it is none of these, not there or damaged.
     """
-    loaded = load_probed(source, offline=True)
+    try:
+        loaded = load_probed(source, offline=True)
+    except OfflineError as error:
+        problem = "is not on this machine, and a report downloads nothing"
+        raise OfflineError(problem, where=source, remedy="measure again here, or name a folder") from error
     if isinstance(loaded.module, SSRP):
         return replace(loaded, module=SSRPWithScores(loaded.module).eval())
     return loaded

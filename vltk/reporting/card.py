@@ -56,8 +56,8 @@ def _facts(run: Evidence) -> Iterator[tuple[str, str]]:
 
 
 def _result(run: Evidence) -> str:
-    """Return the first figure of the last evaluation: of retrieval the sum of its recalls."""
-    for one in run.examples:
+    """Return the first figure of the last evaluation, else of another measurement: of retrieval the sum of recalls."""
+    for one in [*run.examples, *run.of("distance"), *run.of("probe")]:
         found = one.metrics()
         name = "rsum" if "rsum" in found else next(iter(found), None)
         if name is not None:

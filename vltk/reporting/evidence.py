@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -138,10 +138,16 @@ def read_runs(paths: Sequence[Path]) -> list[Evidence]:
     twice = next((path for path, real in zip(paths, resolved, strict=True) if resolved.count(real) > 1), None)
     if twice is not None:
         raise UsageError("is named twice", where=twice, remedy="name each run once")
-    found = [read_run(path) for path in paths]
-    names = [one.name for one in found]
-    apart = [f"{one.path.resolve().parent.name}/{one.name}" if names.count(one.name) > 1 else one.name for one in found]
-    return [replace(one, name=name, colour=place) for place, (one, name) in enumerate(zip(found, apart, strict=True))]
+    found = _apart([read_run(path) for path in paths], lambda one: f"{one.path.resolve().parent.name}/{one.name}")
+    # Several measurements of one model lie in one folder, and have the model's name.
+    found = _apart(found, lambda one: one.path.resolve().name)
+    return [replace(one, colour=place) for place, one in enumerate(found)]
+
+
+def _apart(runs: Sequence[Evidence], name: Callable[[Evidence], str]) -> list[Evidence]:
+    """Return runs of which those that share a name have another one."""
+    names = [one.name for one in runs]
+    return [replace(one, name=name(one)) if names.count(one.name) > 1 else one for one in runs]
 
 
 def read_run(path: Path) -> Evidence:

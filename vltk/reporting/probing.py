@@ -203,7 +203,7 @@ def _matrices(
             columns=own,
             name=f"relations-{what}-{name}",
             title=f"How near {what} are",
-            subtitle="squared distance under the probe, darker is nearer",
+            subtitle="squared distance; the darker, the nearer",
             largest=1.0,
             alt=f"Distances of {len(own)} {what}: {_nearest(distances, own)}.",
         )

@@ -103,7 +103,7 @@ def write_report(
         pictures=find_pictures(pictures), examples=tuple(examples), features=tuple(features), count=count, device=device
     )
     first = [] if findings is None else [findings_of(findings)]
-    heading = title or f"Report: {' and '.join(run.name for run in found)}"
+    heading = title or f"Report: {', '.join(run.name for run in found)}"
     sections, text = _fitting(found, material, first, heading, say)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(out, [text])

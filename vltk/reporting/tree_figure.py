@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import html
+import textwrap
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ _FONT = 14
 _GAP, _MARGIN = 12, 10
 _LEVEL, _LIFT = 15, 9
 _SIDE = 280
-_CROP, _ROW, _COLUMN = 44, 62, 52
+_CROP, _ROW, _COLUMN = 44, 76, 66
+_NAME = 12
+"""Letters of a line of a region's name."""
 
 Edge = Sequence[int]
 """Two places, counted from 0."""
@@ -130,7 +133,8 @@ class _Canvas:
         x1, y1, x2, y2 = box
         view = f"{x1:.1f} {y1:.1f} {max(x2 - x1, 1):.1f} {max(y2 - y1, 1):.1f}"
         where = f'x="{place[0]:.1f}" y="{place[1]:.1f}" width="{size[0]:.1f}" height="{size[1]:.1f}"'
-        return f'<svg {where} viewBox="{view}" preserveAspectRatio="xMidYMid slice"><use href="#{self.name}"/></svg>'
+        shown = f'aria-hidden="true" viewBox="{view}" preserveAspectRatio="xMidYMid slice"'
+        return f'<svg {where} {shown}><use href="#{self.name}"/></svg>'
 
 
 def picture_tree(
@@ -224,13 +228,14 @@ def _as_tree(
         under = f'x="{x + _CROP / 2:.1f}" y="{y + _CROP + 10:.1f}" text-anchor="middle"'
         # A white rim keeps names apart from the lines that they cross.
         rim = 'paint-order="stroke" stroke="#fff" stroke-width="3"'
-        name = f"<text {under} {rim}>{html.escape(_short(names[region]))}</text>"
+        lines = textwrap.wrap(names[region], _NAME, max_lines=2, placeholder="…") or [""]
+        told = "".join(
+            f'<tspan x="{x + _CROP / 2:.1f}" dy="{10 if row else 0}">{html.escape(one)}</tspan>'
+            for row, one in enumerate(lines)
+        )
+        name = f"<text {under} {rim}>{told}</text>"
         parts.append(f"<g><title>{html.escape(names[region])}</title>{thumbnail}{frame}{name}</g>")
     return parts
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 9 else f"{name[:8]}…"
 
 
 def _layers(count: int, edges: Sequence[Edge]) -> list[list[int]]:
