@@ -139,7 +139,7 @@ def test_each_claim_of_a_paper_has_an_outcome_with_an_interval_and_its_seeds(mad
         low, high = map(float, row["95 %"].split(" to "))
         assert low - 1e-3 <= row["value"] <= high + 1e-3
         verdict, seeds = row["outcome"].rsplit(", ", 1)
-        assert verdict in ("came out", "did not come out: the opposite", "not decided at this size")
+        assert verdict in ("came out", "did not come out at this size", "not decided at this size")
         assert seeds == "1 seed"
     assert [row["value"] for row in rows if row["figure"] == "unchanged pictures"] == [TINY.images]
     sound = next(row for row in rows if row["figure"] == "sound records")
@@ -151,8 +151,8 @@ def test_the_summary_has_every_stage_and_every_finding(made: Path, capsys: pytes
     assert code == 0
     line = stages(Demo(out=made, sizes=TINY, seed=0))
     assert list(result["seconds"]) == [stage.name for stage in line]
-    told = [(row["figure"], row["proves"]) for row in findings(made) if not row["claim"]]
-    assert [(row["figure"], row["what it says"]) for row in result["figures"]] == told
+    told = [(row["figure"], row["value"]) for row in findings(made) if not row["claim"]]
+    assert [(row["figure"], row["value"]) for row in result["figures"]] == told
     told = [(row["claim"], row["outcome"], row["value"]) for row in findings(made) if row["claim"]]
     assert [(row["claim"], row["outcome"], row["difference"]) for row in result["claims"]] == told
     for stage in line:
@@ -393,7 +393,7 @@ def test_a_claim_comes_out_by_the_side_of_0_that_its_interval_lies_on() -> None:
     assert (higher.lower_is_better, lower.lower_is_better) == (False, True)
     good, bad, open_ = ({"interval_95": ends} for ends in ([1, 2], [-2, -1], [-1, 2]))
     assert came_out(higher, good) == came_out(lower, bad) == "came out, 1 seed"
-    assert came_out(higher, bad) == came_out(lower, good) == "did not come out: the opposite, 1 seed"
+    assert came_out(higher, bad) == came_out(lower, good) == "did not come out at this size, 1 seed"
     assert came_out(higher, open_) == came_out(lower, open_) == "not decided at this size, 1 seed"
 
 

@@ -6,6 +6,23 @@ from dataclasses import dataclass
 
 from vltk.commands._demo_steps import ISD, POOL
 
+RUNS = {
+    "pretrain-fresh": "UNITER from random weights",
+    "pretrain": "UNITER from the weights that come with vltk",
+    "pretrain-joint": "the same, both sides of a pair hidden at once",
+    "pretrain-aligned": "the same, with word-region alignment",
+    "ssrp": "SSRP, first stage",
+    "ssrp-probed": "SSRP, second stage",
+    "finetune": "UNITER on retrieval",
+    "finetune-iais": "UNITER on retrieval, with IAIS",
+    "dual-gpo": "a dual encoder that pools by GPO",
+    "dual-mean": "a dual encoder that pools by the mean",
+    "dual-hardest": "GPO, the hardest negatives from the first update",
+    "vsrn-mean": "VSRN without reasoning, the mean of regions",
+    "vsrn-relations": "VSRN with a relation layer, the mean of regions",
+}
+"""What each run is."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from vltk.commands._demo_claims import OWN_PROBE, RELATED, TREES, Claim, claims_about, runs_of
+from vltk.commands._demo_claims import OWN_PROBE, RELATED, RUNS, TREES, Claim, claims_about, runs_of
 from vltk.commands._demo_steps import ISD, POOL
 from vltk.commands._walkthrough import Finding, Results, Tell
 
@@ -55,11 +55,10 @@ def augmentation(results: Results) -> Iterator[Finding]:
 
 def pretraining(results: Results) -> Iterator[Finding]:
     """Show masked words that were guessed from random weights and from the shipped ones."""
-    names = {"pretrain-fresh": "from random weights", "pretrain": "from the weights that come with vltk"}
-    for step, start in names.items():
-        row = metric(results[step], "mlm accuracy")
-        proves = f"masked words of unseen scenes that are guessed, {start}, {results[step]['steps']} updates"
-        yield measured(f"masked words, {step}", row, proves)
+    for run in ("pretrain-fresh", "pretrain"):
+        row = metric(results[run], "mlm accuracy")
+        proves = f"masked words of unseen scenes that are guessed: {RUNS[run]}, {results[run]['steps']} updates"
+        yield measured(f"masked words, {run}", row, proves)
 
 
 def trained(*runs: str) -> Tell:
@@ -68,7 +67,7 @@ def trained(*runs: str) -> Tell:
     def tell(results: Results) -> Iterator[Finding]:
         for run in runs:
             told = results[run]
-            proves = f"weights that were trained for {told['steps']} updates"
+            proves = f"{RUNS[run]}, {told['steps']} updates"
             yield Finding(figure=f"weights of {run}", value=told["parameters"], proves=proves)
 
     return tell
@@ -78,7 +77,7 @@ def evaluation(results: Results) -> Iterator[Finding]:
     """Show Meta-Sum of every system, and whether what papers claim of it came out."""
     for run in runs_of(claims_about(POOL)):
         row = metric(results[f"eval-{run}-pool"], "rsum")
-        yield measured(f"rsum, {run}", row, "sum of six recalls, of 600, among unseen scenes that differ in one edit")
+        yield measured(f"rsum, {run}", row, f"sum of six recalls of the pool: {RUNS[run]}")
     yield from tried(results, POOL)
 
 
@@ -105,7 +104,7 @@ def consistency(results: Results) -> Iterator[Finding]:
 def probing(results: Results) -> Iterator[Finding]:
     """Show how much of the trees probes find, and whether relations of regions help to find pictures."""
     told, own = results["probe-finetune"], results["probe-ssrp-probed"]
-    what = "share of the edges of dependency trees that are found, on sentences whose template no probe saw"
+    what = "edges of trees that are found in sentences whose template no probe saw"
     yield measured("UUAS, finetune", metric(told, "UUAS"), f"{what}, in layer {told['layer']}")
     yield beyond_controls("UUAS beyond controls, finetune", told, "UUAS over ", TREES)
     yield measured("UUAS, ssrp-probed", metric(own, "UUAS of the own probe"), f"{what}, by SSRP's own probe")
@@ -197,5 +196,5 @@ def outcome(low: float, high: float) -> str:
         >>> outcome(-0.1, 0.3)
         'not decided at this size, 1 seed'
     """
-    said = "came out" if low > 0 else "did not come out: the opposite" if high < 0 else "not decided at this size"
+    said = "came out" if low > 0 else "did not come out at this size" if high < 0 else "not decided at this size"
     return f"{said}, {SEEDS} seed"

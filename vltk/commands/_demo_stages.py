@@ -128,7 +128,7 @@ def _measuring(demo: Demo) -> Iterator[Stage]:
     proposed = {"rerank_from": demo.run("dual-gpo"), "candidates": demo.sizes.reranked}
     yield Stage(
         name="eval",
-        proves="figures carry intervals, and two systems are compared item by item",
+        proves="a search among unseen scenes that differ in one edit; what claims are about is compared item by item",
         steps=[
             *(demo.evaluate(run, **_task(run)) for run in runs_of(claims_about(POOL))),
             *_comparisons(demo, POOL),

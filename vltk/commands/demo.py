@@ -27,12 +27,12 @@ class DemoConfig:
 
     Each stage runs the commands that it prints, says what it proves, and tells figures with 95 % intervals; where a
     paper claims something that can be tried in minutes, the stage says whether it came out. At the end all figures
-    stand in a table, and in OUT/findings.json. Pictures are drawn, the detector and the small UNITER come with vltk:
-    nothing is downloaded.
+    and claims stand in tables, and with what they say in OUT/findings.json and OUT/report.html. Pictures are drawn, the
+    detector and the small UNITER come with vltk: nothing is downloaded.
 
-    Stopped anywhere, the same command goes on and comes to the same figures; what stands is not made again. It takes
-    two to three minutes on two cores, with --quick less; figures of --quick show that the line holds and little
-    more.
+    Stopped anywhere, the same command goes on and comes to the same figures; what stands is not made again, unless
+    other weights have come with vltk since. It takes three to four minutes on two cores, with --quick less than one;
+    figures of --quick show that the line holds and little more.
 
     Examples:
         $ vltk demo
@@ -70,18 +70,12 @@ def run(config: DemoConfig, terminal: Terminal) -> dict[str, object]:
 
 
 def _figure(found: Finding) -> dict[str, object]:
-    return {
-        "figure": found.figure,
-        "value": found.value,
-        "95 %": found.ends,
-        "n": found.n,
-        "what it says": found.proves,
-    }
+    return {"figure": found.figure, "value": found.value, "95 %": found.ends, "n": found.n}
 
 
 def _claim_tried(found: Finding) -> dict[str, object]:
-    difference = {"difference": found.value, "95 %": found.ends, "what was compared": found.proves}
-    return {"claim": found.claim, "outcome": found.outcome, **difference}
+    tried = {"claim": found.claim, "outcome": found.outcome, "figure": found.figure}
+    return {**tried, "difference": found.value, "95 %": found.ends}
 
 
 def _planned(stages: list[Stage]) -> Iterator[dict[str, str]]:
