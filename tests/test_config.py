@@ -59,7 +59,7 @@ class EveryTypeConfig:
     """Folder
     to write."""
     text: str = "a"
-    number: int = 3
+    number: int = option(3, least=-10)
     """How many."""
     rate: float = 0.5
     on: bool = True
@@ -420,6 +420,28 @@ def test_help_of_classes_inside_functions_and_classes() -> None:
     assert field_help(Local) == {"inner": "Inside a function."}
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("number", "-11", "--number: -11 is too small; use -10 or more"),
+        ("rate", "-0.5", "--rate: -0.5 is too small; use 0 or more"),
+        ("limit", "-3", "--limit: -3 is too small; use 0 or more"),
+        ("either", "-1", "--either: -1 is too small; use 0 or more"),
+    ],
+)
+def test_numbers_are_not_negative_unless_their_option_says_so(name: str, text: str, sentence: str) -> None:
+    with pytest.raises(UsageError, match=f"^{sentence}$"):
+        build(**{name: text})
+
+
+def test_items_of_a_list_and_numbers_of_files_have_the_same_bounds(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--sizes: -2 is too small; use 0 or more"):
+        build(sizes=["1", "-2"])
+    (tmp_path / "c.toml").write_text("rate = -1\n")
+    with pytest.raises(UsageError, match="rate: -1.0 is too small"):
+        resolve(EveryTypeConfig, {"out": "o", "config": str(tmp_path / "c.toml")})
+
+
 def test_a_class_without_source_has_no_help() -> None:
     kind = dataclasses.make_dataclass("MadeConfig", [("number", int)])
     kind.__module__ = "nowhere"
@@ -531,15 +553,15 @@ CONFIGS = st.builds(
     EveryTypeConfig,
     out=st.text("abc/", min_size=1).map(Path),
     text=st.text(),
-    number=st.integers(),
-    rate=st.floats(allow_nan=False),
+    number=st.integers(-10),
+    rate=st.floats(0, allow_nan=False),
     on=st.booleans(),
     kind=st.sampled_from(["fast", "slow"]),
-    limit=st.none() | st.integers(),
+    limit=st.none() | st.integers(0),
     names=st.lists(st.text()).map(tuple),
-    sizes=st.none() | st.lists(st.integers()).map(tuple),
-    either=st.just("auto") | st.integers(),
-    part=st.builds(SchedulePart, rate=st.floats(allow_nan=False, allow_infinity=False)),
+    sizes=st.none() | st.lists(st.integers(0)).map(tuple),
+    either=st.just("auto") | st.integers(0),
+    part=st.builds(SchedulePart, rate=st.floats(0, allow_nan=False, allow_infinity=False)),
 )
 
 

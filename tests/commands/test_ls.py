@@ -31,10 +31,11 @@ def test_one_kind_is_listed_alone(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(listed(capsys, "formats")) == ["formats"]
 
 
-def test_a_model_is_a_file_with_a_configuration(capsys: pytest.CaptureFixture[str]) -> None:
-    models = listed(capsys, "models")["models"]
-    assert models["uniter"].startswith("UNITER")
-    assert "layers" not in models
+def test_every_model_is_listed_and_recipes_stand_in_order(capsys: pytest.CaptureFixture[str]) -> None:
+    found = listed(capsys)
+    assert list(found["models"]) == listing("vltk.models")
+    assert found["models"]["ssrp"].startswith("SSRP")
+    assert list(found["recipes"]) == sorted(found["recipes"])
 
 
 def test_commands_are_spelled_as_they_are_typed(

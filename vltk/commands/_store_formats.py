@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vltk.config import WriteConfig, argument, chosen_by
+from vltk.config import WriteConfig, argument, chosen_by, option
 from vltk.errors import BelowThresholdError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class ImportConfig:
     """Name of its settings, where you know them."""
     captions: Path | None = None
     """Folder of an example store to write the format's captions to."""
-    limit: int | None = None
+    limit: int | None = option(None, least=1)
     """Read only the first N records."""
     options: Any = chosen_by("format", package=_FORMATS, attribute="ReadOptions")
     common: WriteConfig = field(default_factory=WriteConfig)
@@ -149,7 +149,7 @@ class CompareConfig:
     """Folder of the store that you trust."""
     second: Path = argument()
     """Folder of the store in question."""
-    limit: int | None = None
+    limit: int | None = option(None, least=1)
     """Compare only N of the common pictures, spread evenly."""
     worst: int = 10
     """How many of the least agreeing pictures are named."""

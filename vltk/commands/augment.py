@@ -136,7 +136,7 @@ class AugmentConfig:
     batches: BatchesConfig = field(default_factory=BatchesConfig)
     tokenizer: str | None = option(None, incidental=True)
     """The tokenizer that made the store's word pieces, if its recorded name is no file or hub id at hand."""
-    limit: int | None = None
+    limit: int | None = option(None, least=1)
     """Take only the first N examples or pictures."""
     seed: int = 0
     """Seed of sampling."""

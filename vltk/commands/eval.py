@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -39,7 +40,7 @@ class StoredConfig:
     """Score matrices (NAME.npy beside NAME.json); of several the weighted mean is measured."""
     predictions: tuple[Path, ...] = ()
     """Files of predictions, in vltk's form or in the test server's; of several the mean of their scores."""
-    weight: tuple[float, ...] = ()
+    weight: tuple[float, ...] = option((), least=-math.inf)
     """Weight of each of them; equal ones if not given."""
     standardise: bool = False
     """Bring each score matrix to mean 0 and deviation 1 first: for models whose scores have different scales."""
@@ -103,7 +104,7 @@ class EvalConfig:
     """Keep the scores of any number of choices in predictions.jsonl, to average them with others."""
     fail_under: tuple[str, ...] = option((), incidental=True)
     """METRIC=VALUE: end with exit code 5 where a figure is worse."""
-    limit: int | None = None
+    limit: int | None = option(None, least=1)
     """Count only the first N examples."""
     batch_tokens: int = option(0, incidental=True)
     """Words and regions that are encoded together; 0 for what suits the device."""
@@ -111,7 +112,7 @@ class EvalConfig:
     """GiB that the embeddings of pictures may take; more are treated in blocks."""
     seed: int = 0
     """Seed of the bootstrap."""
-    nproc: int = option(1, incidental=True)
+    nproc: int = option(1, incidental=True, least=1)
     """Processes on this machine, one for each GPU, that divide the pairs or examples."""
     device: DeviceConfig = field(default_factory=DeviceConfig)
     write: WriteConfig = field(default_factory=WriteConfig)

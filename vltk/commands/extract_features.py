@@ -77,7 +77,7 @@ class PicturesConfig:
     """What becomes of transparent pixels: their stored colour, as in the published extractors, or white."""
     max_pixels: int = 100_000_000
     """Refuse pictures that claim more pixels than this."""
-    limit: int | None = None
+    limit: int | None = option(None, least=1)
     """Take only the first N pictures."""
     on_error: Literal["fail", "skip"] = option("fail", incidental=True)
     """Whether pictures that cannot be used make the command end with 3; they are listed and left out either way."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -59,7 +60,7 @@ class IsdConfig:
     """Feature store of their pictures."""
     out: Path = option(incidental=True)
     """Folder of what is measured: results.json, examples.jsonl, outcomes.jsonl."""
-    layer: int = -1
+    layer: int = option(-1, least=-math.inf)
     """Layer whose figures stand for the model, from 0, or from the end with -1; all layers are measured."""
     reading: DefinitionConfig = field(default_factory=DefinitionConfig)
     iais_form: Literal["official", "paper"] = "official"

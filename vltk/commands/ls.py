@@ -71,11 +71,8 @@ def _rows(kind: str, names: dict[str, str]) -> Iterator[dict[str, Any]]:
 def _modules(package: str) -> dict[str, str]:
     found = {}
     for name in listing(package):
-        tree = _tree(f"{package}.{name}")
-        # What several models share stands beside them; a model is a file that declares its configuration.
-        if package != PACKAGES["models"] or any(_is_config(node) for node in tree.body):
-            shown = name.replace("_", "-") if package == PACKAGES["commands"] else name
-            found[shown] = (ast.get_docstring(tree) or "").partition("\n")[0]
+        shown = name.replace("_", "-") if package == PACKAGES["commands"] else name
+        found[shown] = (ast.get_docstring(_tree(f"{package}.{name}")) or "").partition("\n")[0]
     return found
 
 
@@ -83,10 +80,6 @@ def _tree(module: str) -> ast.Module:
     """Return the syntax tree of a module without importing it: some bring torch."""
     spec = find_spec(module)
     return ast.parse(Path(spec.origin).read_text("utf-8") if spec and spec.origin else "")
-
-
-def _is_config(node: ast.stmt) -> bool:
-    return isinstance(node, ast.ClassDef) and node.name.endswith("Config")
 
 
 def _recipes() -> dict[str, str]:

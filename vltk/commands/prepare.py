@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vltk.config import HubConfig, WriteConfig, chosen_by, listed_in
+from vltk.config import HubConfig, WriteConfig, chosen_by, listed_in, option
 from vltk.errors import DataError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class PrepareConfig:
     """What to do with examples whose picture is in none of --features."""
     disjoint_from: tuple[Path, ...] = ()
     """Example store that should share no picture with this one (train against test); a warning says if it does."""
-    limit: int | None = None
+    limit: int | None = option(None, least=1)
     """Take only the first N examples."""
     hub: HubConfig = field(default_factory=HubConfig)
     write: WriteConfig = field(default_factory=WriteConfig)

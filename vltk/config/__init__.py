@@ -39,6 +39,7 @@ from vltk.config.groups import (
     HubConfig,
     OutputConfig,
     RecipeConfig,
+    RunningConfig,
     SettingsConfig,
     WriteConfig,
 )
@@ -65,6 +66,7 @@ __all__ = [
     "OutputConfig",
     "RecipeConfig",
     "Resolved",
+    "RunningConfig",
     "Settings",
     "SettingsConfig",
     "WriteConfig",

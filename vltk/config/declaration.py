@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import importlib
+import importlib.util
 import inspect
 import itertools
 import pkgutil
@@ -23,7 +24,14 @@ FieldPath = tuple[str, ...]
 _MARK = "vltk"
 
 
-def option(default: Any = MISSING, *, short: str = "", incidental: bool = False, switch: bool = False) -> Any:
+def option(
+    default: Any = MISSING,
+    *,
+    short: str = "",
+    incidental: bool = False,
+    switch: bool = False,
+    least: float = 0,
+) -> Any:
     """Declare a flag with more than its type.
 
     Args:
@@ -31,8 +39,10 @@ def option(default: Any = MISSING, *, short: str = "", incidental: bool = False,
         short: a one-letter spelling such as "-n".
         incidental: the value cannot change a result, so ``config_hash`` passes over it.
         switch: a bool that has no ``--no-x``.
+        least: the smallest number that is taken; no other option of a number takes one below 0.
     """
-    return field(default=default, metadata={_MARK: {"short": short, "incidental": incidental, "switch": switch}})
+    mark = {"short": short, "incidental": incidental, "switch": switch, "least": least}
+    return field(default=default, metadata={_MARK: mark})
 
 
 def argument(default: Any = MISSING) -> Any:
@@ -43,9 +53,15 @@ def argument(default: Any = MISSING) -> Any:
     return field(default=default, metadata={_MARK: {"positional": True}})
 
 
-def listed_in(package: str, default: Any = MISSING) -> Any:
-    """Declare a flag whose choices are the modules of a package."""
-    return field(default=default, metadata={_MARK: {"package": package}})
+def listed_in(package: str, default: Any = MISSING, *, having: str = "") -> Any:
+    """Declare a flag whose choices are the modules of a package.
+
+    Args:
+        package: where the modules are.
+        default: the value where nothing is given; required without.
+        having: take those alone that give a name with this end, e.g. "ForPretraining".
+    """
+    return field(default=default, metadata={_MARK: {"package": package, "having": having}})
 
 
 def chosen_by(selector: str, *, package: str, attribute: str = "Source") -> Any:
@@ -96,10 +112,26 @@ class Option:
         return self.name.upper() if self.mark.get("positional") else f"--{self.name.replace('_', '-')}"
 
 
-def listing(package: str) -> list[str]:
-    """Return the names of a package's modules without importing them; leading underscores are passed over."""
+def listing(package: str, *, having: str = "") -> list[str]:
+    """Return the names of a package's modules without importing them; leading underscores are passed over.
+
+    Args:
+        package: where the modules are.
+        having: take those alone that give a name with this end.
+    """
     folders = importlib.import_module(package).__path__
-    return sorted(module.name for module in pkgutil.iter_modules(folders) if not module.name.startswith("_"))
+    found = sorted(module.name for module in pkgutil.iter_modules(folders) if not module.name.startswith("_"))
+    return [name for name in found if _gives(f"{package}.{name}", having)] if having else found
+
+
+@cache
+def _gives(module: str, end: str) -> bool:
+    """Say whether a module imports or declares a class whose name ends so, from its text."""
+    spec = importlib.util.find_spec(module)
+    tree = ast.parse(Path(spec.origin).read_text("utf-8") if spec and spec.origin else "")
+    declared = [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
+    imported = [alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    return any(name.endswith(end) for name in declared + imported)
 
 
 def field_help(kind: type[Any]) -> dict[str, str]:
@@ -193,7 +225,7 @@ def _leaves(
                 panel=panel,
                 owner=kind,
                 mark={**mark, "package": package},
-                choices=tuple(listing(package)) if package else _literal_choices(hint),
+                choices=tuple(listing(package, having=mark.get("having", ""))) if package else _literal_choices(hint),
             )
 
 

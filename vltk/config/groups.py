@@ -64,7 +64,7 @@ class CommonConfig(WriteConfig):
 
     seed: int = 0
     """Seed of everything random."""
-    limit: int | None = None
+    limit: int | None = option(None, least=1)
     """Treat only the first N items."""
 
 
@@ -81,6 +81,16 @@ class DeviceConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RunningConfig:
+    """How a run is begun, and by how many processes."""
+
+    resume: Literal["auto", "must", "never"] = option("auto", incidental=True)
+    """Whether a run in --out goes on."""
+    nproc: int = option(1, incidental=True, least=1)
+    """Processes on this machine, one for each GPU; they share the micro-batches of a step."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class EncodingConfig:
     """What an encoder that is looked into reads, and how it computes."""
 
@@ -88,7 +98,7 @@ class EncodingConfig:
     """What to do with examples whose picture is not in --features."""
     other_features: Literal["refuse", "allow"] = "refuse"
     """What to do with features of another detector than that of the features that the run was trained on."""
-    limit: int | None = None
+    limit: int | None = option(None, least=1)
     """Look at the first N examples of a store only."""
     batch_tokens: int = 4096
     """Longest pair times number of pairs of a batch stays within this."""

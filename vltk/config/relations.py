@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
+from vltk.config.declaration import option
 from vltk.errors import UsageError
 
 
@@ -18,7 +20,7 @@ class IAISConfig:
     """As the authors' code computes it, or as the paper's equations say; they differ."""
     iais_anchors: Literal["both", "L", "V"] = "both"
     """Which side is mirrored in the other: language, vision, or both."""
-    iais_layer: int = -1
+    iais_layer: int = option(-1, least=-math.inf)
     """Layer whose attention is aligned, from 0, or from the end with -1."""
     iais_annealing: Literal["exp", "log", "linear", "none"] = "exp"
     """How the weight rises over the run (paper: section 5.3)."""

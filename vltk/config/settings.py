@@ -54,9 +54,16 @@ def _scalar(value: Any, hint: Any, target: Option, where: str, text: bool) -> An
     for member in members(hint):
         found = _fit(value, member, text)
         if found is not MISSING:
-            return found
+            return _large_enough(found, target, where)
     remedy = did_you_mean(str(value), target.choices) if target.choices else None
     raise UsageError(f"got {value!r}, expected {_expected(hint)}", where=where, remedy=remedy)
+
+
+def _large_enough(value: Any, target: Option, where: str) -> Any:
+    least = target.mark.get("least", 0)
+    if isinstance(value, int | float) and value < least:
+        raise UsageError(f"{value} is too small", where=where, remedy=f"use {least:g} or more")
+    return value
 
 
 def _fit(value: Any, kind: Any, text: bool) -> Any:
@@ -182,8 +189,8 @@ def _parse(kind: str, text: str, path: Path) -> Any:
 
 def recipes() -> dict[str, Path]:
     """Return the recipes that come with vltk, by name."""
-    found = sorted(path for path in RECIPES.rglob("*") if path.suffix in (".toml", ".json"))
-    return {path.relative_to(RECIPES).with_suffix("").as_posix(): path for path in found}
+    found = (path for path in RECIPES.rglob("*") if path.suffix in (".toml", ".json"))
+    return dict(sorted((path.relative_to(RECIPES).with_suffix("").as_posix(), path) for path in found))
 
 
 def _file_layer(path: Path, origin: str) -> Layer:

@@ -65,6 +65,8 @@ class RunFolder:
 
     def check(self, *, resume: str, overwrite: bool = False) -> Path | None:
         """Do what :meth:`begin` does without touching anything."""
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError("is a file, and a run is a folder", where=self.path, remedy="use another --out")
         exists = (self.path / CONFIG).is_file()
         if not exists and self.path.is_dir() and any(self.path.iterdir()):
             raise UsageError("is not empty and holds no run", where=self.path, remedy="use another --out")
