@@ -25,7 +25,6 @@ from vltk.detection.faster_rcnn import FasterRCNN, FasterRCNNConfig
 from vltk.detection.presets import PRESETS, Preset
 from vltk.detection.region_head import as_rois
 from vltk.detection.region_ops import nms
-from vltk.detection.selection import Candidates
 
 
 def random_detector(depth: int) -> FasterRCNN:
@@ -96,16 +95,9 @@ def run_fast(model: FasterRCNN, preset: Preset, image: Tensor, size: ImageSize) 
     boxes = model.proposals(maps, [size], preset.proposal)[0].boxes
     features = model.region_features(maps, [boxes])
     predictor = model.roi_heads.box_predictor
-    logits = predictor.class_logits(features)
-    candidates = Candidates(
-        boxes=boxes,
-        class_logits=logits,
-        deltas=lambda rows, classes: predictor.box_deltas_of(features[rows], classes),
-        box_weights=model.config.predictor.box_weights,
-        size=size,
-    )
+    candidates = model.candidates(boxes, features, size)
     rows = preset.selection.select(candidates).rows
-    attributes = predictor.attribute_logits(features[rows], logits[rows])
+    attributes = predictor.attribute_logits(features[rows], candidates.class_logits[rows])
     predictor.attribute_probs(attributes, with_none=preset.attribute_none)
     return features, boxes, rows
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.running import command_line
 from vltk.stores.examples import ExampleMetadata, ExampleStore, TokenizerDescription
 from vltk.stores.features import FeatureMetadata, FeatureStore
 from vltk.types import Example, RegionFeatures, Tokens
@@ -82,5 +83,4 @@ def arguments(examples: Path, features: Path, out: Path, *more: str, steps: int 
         "--learning-rate": 1e-3,
         "--device": "cpu",
     }
-    kept = [word for flag, value in given.items() if flag not in more for word in (flag, str(value))]
-    return ["pretrain", *kept, "--quiet", *more]
+    return command_line("pretrain", given, *more)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -64,6 +65,17 @@ class StoppedEarlyError(VltkError):
     """Work that a signal stopped after it was saved; the same command resumes it."""
 
     exit_code = 75
+
+
+def first_few(names: Iterable[str], most: int = 3) -> str:
+    """Return the first names of many, with dots where there are more.
+
+    Example:
+        >>> first_few(["a", "b"]), first_few("abcd")
+        ('a, b', 'a, b, c, ...')
+    """
+    shown = list(itertools.islice(names, most + 1))
+    return ", ".join(shown[:most]) + (", ..." if len(shown) > most else "")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.running import ran, refused
 from tests.small_pairs import arguments, caption, picture, write_examples, write_features, write_pairs
 from vltk.cli import main
 from vltk.commands.eval import EvalConfig
@@ -56,19 +57,6 @@ def words(stores: Stores, run: str, out: Path, *more: object) -> list[str]:
     return ["eval", str(stores[run]), *map(str, given), *map(str, more)]
 
 
-def ran(capsys: pytest.CaptureFixture[str], line: list[str], code: int = 0) -> dict[str, Any]:
-    assert main([*line, "--json"]) == code, capsys.readouterr().err
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return found
-
-
-def refused(capsys: pytest.CaptureFixture[str], line: list[str], code: int, sentence: str) -> None:
-    assert main(line) == code
-    error = capsys.readouterr().err
-    assert sentence in error
-    assert error.count("\n") == 1
-
-
 def figures(results: dict[str, Any]) -> dict[str, float]:
     return {row["metric"]: row["value"] for row in results["metrics"]}
 
@@ -77,7 +65,7 @@ def test_a_receipt_says_all_that_a_figure_depends_on(
     stores: Stores, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    found = ran(capsys, words(stores, "joint", out, "--metric-compat", "uniter"))
+    found = ran(capsys, *words(stores, "joint", out, "--metric-compat", "uniter"))
     receipt = json.loads((out / "results.json").read_text())
     assert {name: receipt[name] for name in found} == found
     rows = {row["metric"]: row for row in receipt["metrics"]}
@@ -104,7 +92,7 @@ def test_a_receipt_says_all_that_a_figure_depends_on(
 def test_results_lie_in_the_run_where_no_folder_is_named(stores: Stores, capsys: pytest.CaptureFixture[str]) -> None:
     line = words(stores, "joint", Path())
     place = line.index("--out")
-    found = ran(capsys, [*line[:place], *line[place + 2 :]])
+    found = ran(capsys, *[*line[:place], *line[place + 2 :]])
     assert found["out"] == str(stores["joint"] / "eval" / "test")
     assert (stores["joint"] / "eval" / "test" / "results.json").is_file()
 
@@ -112,8 +100,8 @@ def test_results_lie_in_the_run_where_no_folder_is_named(stores: Stores, capsys:
 def test_stored_scores_measure_the_same_without_a_model(
     stores: Stores, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole = ran(capsys, words(stores, "joint", tmp_path / "a"))
-    again = ran(capsys, ["eval", "--scores", str(tmp_path / "a" / "scores"), "--quiet"])
+    whole = ran(capsys, *words(stores, "joint", tmp_path / "a"))
+    again = ran(capsys, *["eval", "--scores", str(tmp_path / "a" / "scores"), "--quiet"])
     assert again["metrics"] == whole["metrics"]
     assert again["protocol"] == whole["protocol"]
 
@@ -122,10 +110,10 @@ def test_the_mean_of_two_runs_is_measured_and_kept(
     stores: Stores, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for run in ("joint", "dual"):
-        ran(capsys, words(stores, run, tmp_path / run))
+        ran(capsys, *words(stores, run, tmp_path / run))
     paths = [word for run in ("joint", "dual") for word in ("--scores", str(tmp_path / run / "scores"))]
     line = ["eval", *paths, "--weight", "3", "--weight", "1", "--out", str(tmp_path / "mean"), "--quiet"]
-    ran(capsys, line)
+    ran(capsys, *line)
     one, two, mean = (read_scores(tmp_path / name / "scores").scores for name in ("joint", "dual", "mean"))
     np.testing.assert_allclose(mean, (3 * one + two) / 4, rtol=1e-6)
     assert main(["compare", str(tmp_path / "joint"), str(tmp_path / "mean"), "--quiet"]) == 0
@@ -136,7 +124,7 @@ def test_a_dual_encoder_leaves_its_embeddings(
 ) -> None:
     from vltk.stores.embedding_files import read_embeddings
 
-    ran(capsys, words(stores, "dual", tmp_path / "out"))
+    ran(capsys, *words(stores, "dual", tmp_path / "out"))
     texts, images = read_embeddings(tmp_path / "out" / "texts"), read_embeddings(tmp_path / "out" / "images")
     scores = read_scores(tmp_path / "out" / "scores").scores
     np.testing.assert_allclose(scores, texts.vectors @ images.vectors.T, rtol=1e-5, atol=1e-6)
@@ -151,10 +139,10 @@ def test_reranking_all_candidates_is_full_scoring(
 ) -> None:
     first = stores["dual"]
     if source == "file":
-        ran(capsys, words(stores, "dual", tmp_path / "first"))
+        ran(capsys, *words(stores, "dual", tmp_path / "first"))
         first = tmp_path / "first" / "scores.npy"
-    full = ran(capsys, words(stores, "joint", tmp_path / "full"))
-    reranked = ran(capsys, words(stores, "joint", tmp_path / "re", "--rerank-from", first, "--candidates", TEXTS))
+    full = ran(capsys, *words(stores, "joint", tmp_path / "full"))
+    reranked = ran(capsys, *words(stores, "joint", tmp_path / "re", "--rerank-from", first, "--candidates", TEXTS))
     assert reranked["metrics"] == full["metrics"]
     assert reranked["cost"]["recall_ceiling"] == {"t2i": 1.0, "i2t": 1.0}
     second = read_scores(tmp_path / "re" / "second-stage").scores
@@ -166,7 +154,7 @@ def test_the_plan_of_reranking_is_counted_and_said_before_it_starts(
 ) -> None:
     line = words(stores, "joint", tmp_path / "out", "--rerank-from", stores["dual"], "--candidates", "2")
     loud = [word for word in line if word != "--quiet"]
-    planned = ran(capsys, [*line, "--dry-run"])
+    planned = ran(capsys, *[*line, "--dry-run"])
     assert not (tmp_path / "out").exists()
     assert main(loud) == 0
     said = capsys.readouterr().err
@@ -185,12 +173,12 @@ def test_the_plan_of_reranking_is_counted_and_said_before_it_starts(
 
 def test_a_file_of_images_is_searched_alone(stores: Stores, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "split.txt").write_text("test-4\ntest-1\ntest-2\n")
-    found = ran(capsys, words(stores, "joint", tmp_path / "part", "--protocol", tmp_path / "split.txt"))
+    found = ran(capsys, *words(stores, "joint", tmp_path / "part", "--protocol", tmp_path / "split.txt"))
     assert (found["protocol"]["images"], found["protocol"]["captions"]) == (3, 9)
-    whole = ran(capsys, words(stores, "joint", tmp_path / "whole"))
+    whole = ran(capsys, *words(stores, "joint", tmp_path / "whole"))
     assert whole["protocol"]["images"] == IMAGES
     again = ["eval", "--scores", str(tmp_path / "whole" / "scores"), "--protocol", str(tmp_path / "split.txt")]
-    stored = ran(capsys, [*again, "--quiet"])
+    stored = ran(capsys, *[*again, "--quiet"])
     assert stored["protocol"]["split"] == found["protocol"]["split"]
     assert stored["metrics"] == found["metrics"]
 
@@ -308,7 +296,7 @@ def test_below_a_threshold_the_exit_code_is_five(
 
 
 def test_the_texts_can_be_cut_to_a_number(stores: Stores, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = ran(capsys, words(stores, "joint", tmp_path / "out", "--limit", "6"))
+    found = ran(capsys, *words(stores, "joint", tmp_path / "out", "--limit", "6"))
     assert (found["protocol"]["images"], found["protocol"]["captions"]) == (2, 6)
 
 
@@ -321,7 +309,7 @@ def test_zero_shot_ranks_by_the_head_of_matching(
     from vltk.models._checkpoints import read_checkpoint
     from vltk.models.uniter import UNITERForPretraining
 
-    ran(capsys, words(stores, "pretrained", tmp_path / "out", "--task", "flickr30k"))
+    ran(capsys, *words(stores, "pretrained", tmp_path / "out", "--task", "flickr30k"))
     scores = read_scores(tmp_path / "out" / "scores")
     found = read_checkpoint(UNITERForPretraining, stores["pretrained"])
     model = found.config.build_for_pretraining().eval()
@@ -358,15 +346,15 @@ def test_answers_need_fine_tuning(stores: Stores, tmp_path: Path, capsys: pytest
 def test_what_another_evaluation_left_is_not_mixed_in(
     stores: Stores, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ran(capsys, words(stores, "joint", tmp_path / "out"))
+    ran(capsys, *words(stores, "joint", tmp_path / "out"))
     refused(capsys, words(stores, "joint", tmp_path / "out", "--precision", "bf16"), 2, "begun with other settings")
     refused(capsys, words(stores, "dual", tmp_path / "out"), 2, "was begun")
-    ran(capsys, words(stores, "dual", tmp_path / "out", "--overwrite"))
+    ran(capsys, *words(stores, "dual", tmp_path / "out", "--overwrite"))
 
 
 def test_half_a_matrix_is_gone_on_with(stores: Stores, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    whole = ran(capsys, words(stores, "joint", tmp_path / "whole", "--batch-tokens", "30"))
-    ran(capsys, words(stores, "joint", tmp_path / "half", "--batch-tokens", "30"))
+    whole = ran(capsys, *words(stores, "joint", tmp_path / "whole", "--batch-tokens", "30"))
+    ran(capsys, *words(stores, "joint", tmp_path / "half", "--batch-tokens", "30"))
     card = tmp_path / "half" / "scores.json"
     told = json.loads(card.read_text())
     begun = {name: value for name, value in told.items() if name not in ("pairs", "sha256")}
@@ -374,7 +362,7 @@ def test_half_a_matrix_is_gone_on_with(stores: Stores, tmp_path: Path, capsys: p
     scores = np.lib.format.open_memmap(tmp_path / "half" / "scores.npy", mode="r+")
     scores[np.random.default_rng(0).random(scores.shape) < 0.5] = np.nan
     scores.flush()
-    again = ran(capsys, words(stores, "joint", tmp_path / "half", "--batch-tokens", "30"))
+    again = ran(capsys, *words(stores, "joint", tmp_path / "half", "--batch-tokens", "30"))
     assert again["metrics"] == whole["metrics"]
     assert json.loads(card.read_text()) == told
     assert (tmp_path / "half" / "scores.npy").read_bytes() == (tmp_path / "whole" / "scores.npy").read_bytes()
@@ -400,8 +388,8 @@ def test_a_signal_stops_it_and_the_same_command_goes_on(
     assert (process.returncode, "pairs left; the same command resumes" in error) == (75, True)
     left = np.isnan(np.load(tmp_path / "out" / "scores.npy", allow_pickle=False)).sum()
     assert 0 < left < IMAGES * TEXTS
-    again = ran(capsys, line)
-    assert again["metrics"] == ran(capsys, words(stores, "joint", tmp_path / "x", "--batch-tokens", "1"))["metrics"]
+    again = ran(capsys, *line)
+    assert again["metrics"] == ran(capsys, *words(stores, "joint", tmp_path / "x", "--batch-tokens", "1"))["metrics"]
 
 
 def _begun(path: Path) -> bool:
@@ -443,7 +431,7 @@ def entailment(tmp_path_factory: pytest.TempPathFactory, stores: Stores) -> Stor
 def test_answers_are_predicted_and_measured_blind_as_well(
     entailment: Stores, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = ran(capsys, words(entailment, "run0", tmp_path / "out", "--blind"))
+    found = ran(capsys, *words(entailment, "run0", tmp_path / "out", "--blind"))
     rows = {row["metric"]: row for row in found["metrics"]}
     assert rows["accuracy"]["n"] == rows["accuracy (blind)"]["n"] == 24
     lines = (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()
@@ -461,10 +449,10 @@ def test_answers_are_predicted_and_measured_blind_as_well(
 def test_stored_predictions_measure_the_same_without_a_model(
     entailment: Stores, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole = ran(capsys, words(entailment, "run0", tmp_path / "out"))
+    whole = ran(capsys, *words(entailment, "run0", tmp_path / "out"))
     stores = ["--examples", str(entailment["test"]), "--features", str(entailment["test-f"])]
     line = ["eval", "--task", "snli_ve", "--predictions", str(tmp_path / "out" / "predictions.jsonl"), *stores]
-    again = ran(capsys, [*line, "--quiet", "--out", str(tmp_path / "again")])
+    again = ran(capsys, *[*line, "--quiet", "--out", str(tmp_path / "again")])
     assert again["metrics"] == whole["metrics"]
     assert main(["compare", str(tmp_path / "out"), str(tmp_path / "again"), "--quiet"]) == 0
 
@@ -472,7 +460,7 @@ def test_stored_predictions_measure_the_same_without_a_model(
 def test_two_runs_are_averaged(entailment: Stores, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = []
     for run in ("run0", "run1"):
-        ran(capsys, words(entailment, run, tmp_path / run))
+        ran(capsys, *words(entailment, run, tmp_path / run))
         files.append(tmp_path / run / "predictions.jsonl")
     from vltk.evaluation import averaged_predictions
 
@@ -485,7 +473,7 @@ def test_two_runs_are_averaged(entailment: Stores, tmp_path: Path, capsys: pytes
         assert one.answer == labels[int(np.argmax(expected))]
     stores = ["--examples", str(entailment["test"]), "--features", str(entailment["test-f"])]
     given = [word for file in files for word in ("--predictions", str(file))]
-    ran(capsys, ["eval", "--task", "snli_ve", *given, *stores, "--quiet"])
+    ran(capsys, *["eval", "--task", "snli_ve", *given, *stores, "--quiet"])
 
 
 def test_predictions_of_another_split_are_refused(
@@ -500,13 +488,13 @@ def test_predictions_of_another_split_are_refused(
 def test_a_half_predicted_split_is_gone_on_with(
     entailment: Stores, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole = ran(capsys, words(entailment, "run0", tmp_path / "whole", "--batch-tokens", "20"))
-    ran(capsys, words(entailment, "run0", tmp_path / "half", "--batch-tokens", "20"))
+    whole = ran(capsys, *words(entailment, "run0", tmp_path / "whole", "--batch-tokens", "20"))
+    ran(capsys, *words(entailment, "run0", tmp_path / "half", "--batch-tokens", "20"))
     out = tmp_path / "half"
     lines = (out / "predictions.jsonl").read_text().splitlines(keepends=True)
     (out / ".predictions.jsonl.part0").write_text("".join(lines[:9]) + lines[9][:-8])
     (out / "predictions.jsonl").unlink()
-    again = ran(capsys, words(entailment, "run0", tmp_path / "half", "--batch-tokens", "20"))
+    again = ran(capsys, *words(entailment, "run0", tmp_path / "half", "--batch-tokens", "20"))
     assert again["metrics"] == whole["metrics"]
     assert (out / "predictions.jsonl").read_bytes() == (tmp_path / "whole" / "predictions.jsonl").read_bytes()
 
@@ -528,5 +516,5 @@ def test_captions_of_karpathys_test_split_run_through(
     found = {"test": tmp_path / "test.lmdb", "test-f": tmp_path / "f.lmdb", "run": tmp_path / "run"}
     more = ["--positions", "64", "--batch-tokens", "512", "--objective", "itm=1"]
     assert main(arguments(found["test"], found["test-f"], found["run"], *more, steps=3)) == 0
-    results = ran(capsys, words(found, "run", tmp_path / "out", "--task", "flickr30k"))
+    results = ran(capsys, *words(found, "run", tmp_path / "out", "--task", "flickr30k"))
     assert (results["protocol"]["images"], results["protocol"]["captions"]) == (8, 40)

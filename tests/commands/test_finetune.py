@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.running import command_line, ran, refused
 from tests.small_pairs import (
     TINY_MODEL,
     TOKENIZER,
@@ -66,8 +67,7 @@ def words(stores: Stores, out: Path, *more: str) -> list[str]:
         "--learning-rate": 1e-3,
         "--device": "cpu",
     }
-    kept = [word for flag, value in given.items() if flag not in more for word in (flag, str(value))]
-    return ["finetune", *kept, "--quiet", *more]
+    return command_line("finetune", given, *more)
 
 
 def fresh(line: list[str]) -> list[str]:
@@ -78,21 +78,6 @@ def fresh(line: list[str]) -> list[str]:
 
 def measured(stores: Stores) -> list[str]:
     return ["--validation-examples", str(stores["val"]), "--validation-features", str(stores["val-f"])]
-
-
-def ran(capsys: pytest.CaptureFixture[str], *line: str) -> dict[str, Any]:
-    code = main([*line, "--json"])
-    shown = capsys.readouterr()
-    assert (code, shown.err) == (0, "")
-    summary: dict[str, Any] = json.loads(shown.out)
-    return summary
-
-
-def refused(capsys: pytest.CaptureFixture[str], line: list[str], code: int, sentence: str) -> None:
-    assert main(line) == code
-    error = capsys.readouterr().err
-    assert sentence in error
-    assert error.count("\n") == 1
 
 
 def curve(run: Path) -> list[dict[str, Any]]:

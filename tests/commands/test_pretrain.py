@@ -7,12 +7,12 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from tests.running import ran, refused
 from tests.small_pairs import (
     CLASSES,
     TOKENIZER,
@@ -29,7 +29,7 @@ from vltk.cli import main
 from vltk.models.uniter import UNITERConfig
 from vltk.run_folder import file_sha256, read_about, read_weights
 from vltk.stores.examples import ExampleStore
-from vltk.stores.features import FeatureStore
+from vltk.stores.features import FeatureMetadata, FeatureStore
 from vltk.types import RegionFeatures
 
 Stores = dict[str, Path]
@@ -48,19 +48,6 @@ def words(stores: Stores, out: Path, *more: str) -> list[str]:
 
 def measured(stores: Stores) -> list[str]:
     return ["--validation-examples", str(stores["val"]), "--validation-features", str(stores["val-f"])]
-
-
-def ran(capsys: pytest.CaptureFixture[str], *line: str) -> dict[str, Any]:
-    assert main([*line, "--json"]) == 0
-    summary: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return summary
-
-
-def refused(capsys: pytest.CaptureFixture[str], line: list[str], code: int, sentence: str) -> None:
-    assert main(line) == code
-    error = capsys.readouterr().err
-    assert sentence in error
-    assert error.count("\n") == 1
 
 
 def test_a_run_ends_with_a_receipt(stores: Stores, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -146,7 +133,8 @@ def test_the_plan_writes_nothing_and_says_what_a_run_costs(
     stores: Stores, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = [*words(stores, tmp_path / "run"), "--micro-batches", "4", "--nproc", "2", "--dry-run"]
-    plan = ran(capsys, *line, "--audit-examples", str(stores["val"]), "--audit-examples", str(stores["train"]))
+    audited = ["--audit-examples", str(stores["val"]), "--audit-examples", str(stores["train"])]
+    plan = ran(capsys, *line, *audited, says="are trained on in train")
     assert not (tmp_path / "run").exists()
     assert (plan["steps"], plan["processes"], plan["micro_batches_per_process"]) == (6, 2, 2)
     assert plan["parameters"] > 5_000
@@ -362,3 +350,22 @@ def test_every_recipe_of_pre_training_resolves(capsys: pytest.CaptureFixture[str
     for name in names:
         assert main(["pretrain", "--recipe", name, "--print-config"]) == 0
         assert f'recipe = "{name}"' in capsys.readouterr().out
+
+
+def test_stores_with_and_without_a_background_class_do_not_mix(
+    stores: Stores, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    val = FeatureStore.open(stores["val-f"])
+    with FeatureStore.create(tmp_path / "f.lmdb", FeatureMetadata(extra={"format": "uniter_img_db"})) as writer:
+        for name in val.ids():
+            writer.put(val.get(name))
+    measured = ["--validation-examples", str(stores["val"]), "--validation-features", str(tmp_path / "f.lmdb")]
+    line = words(stores, tmp_path / "run", "--objective", "mrc", *measured)
+    refused(capsys, line, 3, "class distributions of val begin with the background, those of train have none")
+
+
+def test_models_without_pretraining_are_not_offered(
+    stores: Stores, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = words(stores, tmp_path / "run", "--model", "vsrn")
+    refused(capsys, line, 2, "--model: there is no model 'vsrn'; known are ssrp, uniter")

@@ -330,14 +330,8 @@ def check_picture(
 ) -> None:
     """Select by every rule and compare, with the heads run only where the rule needs them."""
     predictor = model.roi_heads.box_predictor
-    logits = predictor.class_logits(features)
-    candidates = Candidates(
-        boxes=boxes,
-        class_logits=logits,
-        deltas=lambda rows, classes: predictor.box_deltas_of(features[rows], classes),
-        box_weights=model.config.predictor.box_weights,
-        size=image.size,
-    )
+    candidates = model.candidates(boxes, features, image.size)
+    logits = candidates.class_logits
     for name, rule in rules(replace(case, entry=described)):
         found = rule.select(candidates)
         here = f"{prefix}{name}."

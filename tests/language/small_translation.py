@@ -11,6 +11,15 @@ import torch
 
 from vltk.language._transformer import TransformerConfig, TranslationTransformer
 
+TEXTS = [
+    "the man runs .",
+    "a big red dog is in the park .",
+    "ball",
+    "a woman rides a horse on the beach .",
+    "the dog .",
+]
+"""Sentences of those words, of different lengths."""
+
 WORDS = [
     "a",
     "the",

@@ -9,7 +9,7 @@ import math
 import pytest
 import torch
 
-from tests.language.small_translation import published, small_config, write_directory
+from tests.language.small_translation import TEXTS, published, small_config
 from vltk.errors import DataError, UsageError
 from vltk.language._fairseq_directory import upgraded
 from vltk.language._search import Search, search
@@ -17,19 +17,6 @@ from vltk.language._subwords import BytePairs, Dictionary, without_joints
 from vltk.language._transformer import EOS, TransformerConfig, TranslationTransformer
 from vltk.language._translator import Bucketing, Ensemble
 from vltk.language.translation import load_ensemble, load_translator
-
-TEXTS = [
-    "the man runs .",
-    "a big red dog is in the park .",
-    "ball",
-    "a woman rides a horse on the beach .",
-    "the dog .",
-]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return write_directory(tmp_path_factory.mktemp("wmt") / "en-de", models=2)
 
 
 @pytest.fixture(scope="module")

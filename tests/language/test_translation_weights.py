@@ -9,26 +9,12 @@ import sys
 import pytest
 import torch
 
-from tests.language.small_translation import WORDS, arguments, published, small_config, write_directory
+from tests.language.small_translation import TEXTS, WORDS, arguments, published, small_config, write_directory
 from vltk.errors import DataError, OfflineError, UsageError, VltkError
 from vltk.language._hub_translation import HubDecoder, _choose_languages
 from vltk.language._search import Search, search
 from vltk.language._transformer import TranslationTransformer
 from vltk.language.translation import load_translator
-
-TEXTS = [
-    "the man runs .",
-    "a big red dog is in the park .",
-    "ball",
-    "a woman rides a horse on the beach .",
-    "the dog .",
-]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return write_directory(tmp_path_factory.mktemp("wmt") / "en-de", models=2)
-
 
 # -- bad weights -----------------------------------------------------------------------------------------------------
 

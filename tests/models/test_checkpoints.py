@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,14 @@ def test_published_to_vltk_and_back_loses_nothing(tmp_path: Path, capsys: pytest
     summary = convert(tmp_path / "ours.safetensors", tmp_path / "again.pt", capsys=capsys)
     assert (summary["layout"], summary["out_layout"]) == ("vltk", "uniter")
     assert equal(torch.load(tmp_path / "again.pt", weights_only=True), published)
+
+
+def test_what_no_weight_tells_is_carried_along(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    size = replace(SIZE, initial_deviation=0.2, dropout=0.3)
+    weights = {f"model.{name}": tensor for name, tensor in size.build_for_pretraining().state_dict().items()}
+    write_checkpoint(tmp_path / "run" / "last", weights, {}, about=about_weights(size))
+    summary = convert(tmp_path / "run", tmp_path / "ours.safetensors", capsys=capsys)
+    assert summary["size"] == read_about(tmp_path / "ours.safetensors")["config"] == asdict(size)
 
 
 def test_a_fine_tuned_head_and_longer_tables_survive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,7 +38,7 @@ def trained(
     with stoppable(terminal) as stop, terminal.progress(config.training.steps, label) as progress:
         results = prepared.train(
             folder,
-            resume=config.resume,
+            resume=config.running.resume,
             overwrite=config.write.overwrite,
             progress=progress,
             stop=stop,

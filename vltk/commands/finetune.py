@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from vltk.commands._processes import alone_or_among
 from vltk.commands._terminal import Terminal
 from vltk.commands._training import trained
-from vltk.config import DeviceConfig, RecipeConfig, WriteConfig, chosen_by, listed_in, option
+from vltk.config import DeviceConfig, RecipeConfig, RunningConfig, WriteConfig, chosen_by, listed_in, option
 from vltk.config.training import FinetuningConfig, SplitsConfig
 
 if TYPE_CHECKING:
@@ -49,20 +49,17 @@ class FinetuneConfig:
     """Start from these weights: a run, a file of vltk convert, a published UNITER, a BERT, or weights by name."""
     seed: int = 0
     """Seed of everything random."""
-    resume: Literal["auto", "must", "never"] = option("auto", incidental=True)
-    """Whether a run in --out goes on."""
-    nproc: int = option(1, incidental=True)
-    """Processes on this machine, one for each GPU; they share the micro-batches of a step."""
+    running: RunningConfig = field(default_factory=RunningConfig)
     device: DeviceConfig = field(default_factory=DeviceConfig)
     write: WriteConfig = field(default_factory=WriteConfig)
 
 
 def run(config: FinetuneConfig, terminal: Terminal) -> dict[str, object] | None:
     """Train, and return the receipt; or the plan, with --dry-run."""
-    terminal = alone_or_among(config.nproc, terminal, begin=not config.write.dry_run)
+    terminal = alone_or_among(config.running.nproc, terminal, begin=not config.write.dry_run)
     prepared, inputs = _prepare(config, terminal)
     if config.write.dry_run:
-        return prepared.estimate(config.nproc)
+        return prepared.estimate(config.running.nproc)
     return trained(prepared, config, terminal, inputs=inputs, label=f"fine-tune {config.task}")
 
 

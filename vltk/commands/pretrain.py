@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from vltk.commands._processes import alone_or_among
 from vltk.commands._terminal import Terminal
 from vltk.commands._training import trained
-from vltk.config import DeviceConfig, RecipeConfig, WriteConfig, chosen_by, listed_in, option
+from vltk.config import DeviceConfig, RecipeConfig, RunningConfig, WriteConfig, chosen_by, listed_in, option
 from vltk.config.training import MixtureConfig, ObjectivesConfig, TrainingConfig
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class PretrainConfig:
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
     objectives: ObjectivesConfig = field(default_factory=ObjectivesConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    model: str = listed_in("vltk.models", "uniter")
+    model: str = listed_in("vltk.models", "uniter", having="ForPretraining")
     """Which model."""
     architecture: Any = chosen_by("model", package="vltk.models", attribute="Config")
     init: Path | None = None
@@ -48,17 +48,14 @@ class PretrainConfig:
     SSRP from one of its runs, SSRP-Cross also from an LXMERT."""
     seed: int = 0
     """Seed of everything random."""
-    resume: Literal["auto", "must", "never"] = option("auto", incidental=True)
-    """Whether a run in --out goes on."""
-    nproc: int = option(1, incidental=True)
-    """Processes on this machine, one for each GPU; they share the micro-batches of a step."""
+    running: RunningConfig = field(default_factory=RunningConfig)
     device: DeviceConfig = field(default_factory=DeviceConfig)
     write: WriteConfig = field(default_factory=WriteConfig)
 
 
 def run(config: PretrainConfig, terminal: Terminal) -> dict[str, object] | None:
     """Train, and return the receipt; or the plan, with --dry-run."""
-    terminal = alone_or_among(config.nproc, terminal, begin=not config.write.dry_run)
+    terminal = alone_or_among(config.running.nproc, terminal, begin=not config.write.dry_run)
     prepared, inputs, shared = _prepare(config, terminal)
     for row in shared:
         terminal.warn(
@@ -66,7 +63,7 @@ def run(config: PretrainConfig, terminal: Terminal) -> dict[str, object] | None:
             f"{row['first']}; leave them out with --exclude-examples"
         )
     if config.write.dry_run:
-        return {**prepared.estimate(config.nproc), "shared_images": shared}
+        return {**prepared.estimate(config.running.nproc), "shared_images": shared}
     world = int(os.environ.get("WORLD_SIZE", "1"))
     terminal.say(
         f"{_counted(world, 'process', 'es')}, {_counted(config.training.micro_batches, 'micro-batch', 'es')} a step"

@@ -28,6 +28,7 @@ from vltk.detection.region_head import (
     Res5HeadConfig,
     as_rois,
 )
+from vltk.detection.selection import Candidates
 from vltk.errors import DataError, UsageError
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -181,6 +182,23 @@ class FasterRCNN(nn.Module):
             return self.roi_heads.features(maps.region, as_rois(boxes))
         every = ((maps.region[i : i + 1], as_rois([found])) for i, found in enumerate(boxes) if len(found))
         return torch.cat([self.roi_heads.features(region_map, rois) for region_map, rois in every])
+
+    def candidates(self, boxes: Tensor, features: Tensor, size: ImageSize) -> Candidates:
+        """Return what a rule selects one picture's regions from; deltas wait until a rule asks for them.
+
+        Args:
+            boxes: [R, 4] proposals, network pixels.
+            features: [R, D] of :meth:`region_features`.
+            size: of the picture, in network pixels.
+        """
+        predictor = self.roi_heads.box_predictor
+        return Candidates(
+            boxes=boxes,
+            class_logits=predictor.class_logits(features),
+            deltas=lambda rows, classes: predictor.box_deltas_of(features[rows], classes),
+            box_weights=self.config.predictor.box_weights,
+            size=size,
+        )
 
     def grid_features(self, maps: Maps) -> Tensor:
         """Return [B, D, h, w] float32, the region head slid over the whole map.

@@ -18,7 +18,7 @@ from vltk.detection.faster_rcnn import FasterRCNN, Precision
 from vltk.detection.given_boxes import GivenBoxes
 from vltk.detection.preprocessing import NetworkImage
 from vltk.detection.presets import Preset
-from vltk.detection.selection import Candidates, Selection
+from vltk.detection.selection import Selection
 from vltk.detection.weights import load_detector
 from vltk.errors import DataError, UsageError
 from vltk.types import RegionFeatures
@@ -154,16 +154,8 @@ class DetectedRegions(FasterRCNNExtractor):
     def _regions(
         self, image: PreparedImage, network_image: NetworkImage, boxes: Tensor, features: Tensor
     ) -> RegionFeatures:
-        logits = self.predictor.class_logits(features)
-        selection: Selection = self.preset.selection.select(
-            Candidates(
-                boxes=boxes,
-                class_logits=logits,
-                deltas=lambda rows, classes: self.predictor.box_deltas_of(features[rows], classes),
-                box_weights=self.network.config.predictor.box_weights,
-                size=network_image.size,
-            )
-        )
+        candidates = self.network.candidates(boxes, features, network_image.size)
+        selection: Selection = self.preset.selection.select(candidates)
         limit = boxes.new_tensor([*image.size, *image.size])
         kept = network_image.to_original(selection.boxes).clamp(min=0).minimum(limit)
         return RegionFeatures(
@@ -172,7 +164,7 @@ class DetectedRegions(FasterRCNNExtractor):
             size=image.size,
             scores=_array(selection.scores),
             class_ids=_array(selection.class_ids),
-            **self._described(features[selection.rows], logits[selection.rows]),
+            **self._described(features[selection.rows], candidates.class_logits[selection.rows]),
         )
 
 

@@ -10,9 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vltk.errors import StoppedEarlyError, VltkError
+from vltk.evaluator.embedding import embed_each
 from vltk.evaluator.execution import Execution
-from vltk.evaluator.pairs import batches_by_length
 from vltk.evaluator.sides import Sides
 from vltk.types import Batch
 
@@ -40,23 +39,15 @@ def embeddings(sides: Sides, side: Literal["texts", "images"], *, execution: Exe
     read = sides.texts if side == "texts" else sides.images
     lengths = sides.text_lengths if side == "texts" else sides.image_lengths
     ids = sides.text_ids if side == "texts" else sides.image_ids
-    found: NDArray[np.float32] | None = None
-    with execution.inference(sides.task.module):
-        for numbers in batches_by_length(lengths, execution.tokens):
-            values = embed(read(numbers).to(execution.device)).float().cpu().numpy()
-            good = np.isfinite(values).all(axis=1)
-            if not good.all():
-                problem = f"the embedding of {ids[numbers[int(np.argmin(good))]]} is not finite"
-                raise VltkError(problem, where=sides.split.name, remedy="use fp32, or another checkpoint")
-            if found is None:
-                found = np.empty((len(ids), values.shape[1]), np.float32)
-            found[numbers] = values
-            execution.progress(len(numbers))
-            if execution.stop():
-                raise StoppedEarlyError("stopped", where=sides.split.name, remedy="the same command begins anew")
-    if found is None:
-        raise ValueError("nothing to embed")
-    return found
+    return embed_each(
+        sides.task.module,
+        embed,
+        read,
+        lengths=lengths,
+        names=ids,
+        where=sides.split.name,
+        execution=execution,
+    )
 
 
 def similarities(texts: NDArray[np.float32], images: NDArray[np.float32], scores: NDArray[np.floating[Any]]) -> None:

@@ -10,13 +10,11 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from vltk.errors import DataError
+from vltk.errors import DataError, first_few
 from vltk.metrics.protocol import RetrievalProtocol
 from vltk.metrics.retrieval import captions_that_count, folds_of
 from vltk.stores.score_matrix import ScoreMatrix
 from vltk.tasks._task import Split
-
-_SHOWN = 3
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -115,4 +113,4 @@ def _cut(texts: Sequence[str], pictures: Sequence[str], owners: Sequence[str], p
 
 
 def _shown(ids: Sequence[str]) -> str:
-    return ", ".join(ids[:_SHOWN]) + (", ..." if len(ids) > _SHOWN else "")
+    return first_few(ids)

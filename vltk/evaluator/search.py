@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vltk.batching import SpecialTokens, collate_regions, collate_texts
-from vltk.errors import StoppedEarlyError, VltkError
+from vltk.evaluator.embedding import embed_each
 from vltk.evaluator.execution import Execution
-from vltk.evaluator.pairs import batches_by_length
 from vltk.stores.features import FeatureReader
 from vltk.types import Batch
 
@@ -42,7 +41,9 @@ def embed_pictures(
         chosen = [image_ids[number] for number in numbers]
         return collate_regions(chosen, [features.get(name) for name in chosen], half=True, located=False)
 
-    return _embedded(model, model.embed_images, read, lengths, image_ids, execution)
+    return embed_each(
+        model, model.embed_images, read, lengths=lengths, names=image_ids, where="search", execution=execution
+    )
 
 
 def embed_queries(
@@ -65,34 +66,8 @@ def embed_queries(
     def read(numbers: NDArray[np.int64]) -> Batch:
         return collate_texts([names[n] for n in numbers], [rows[n] for n in numbers], padding=special.padding)
 
-    return _embedded(model, model.embed_texts, read, np.array(list(map(len, rows))), names, execution)
-
-
-def _embedded(
-    model: Any,
-    embed: Callable[[Batch], Any],
-    read: Callable[[NDArray[np.int64]], Batch],
-    lengths: NDArray[np.integer],
-    names: Sequence[str],
-    execution: Execution,
-) -> NDArray[np.float32]:
-    found: NDArray[np.float32] | None = None
-    with execution.inference(model):
-        for numbers in batches_by_length(lengths, execution.tokens):
-            values = embed(read(numbers).to(execution.device)).float().cpu().numpy()
-            good = np.isfinite(values).all(axis=1)
-            if not good.all():
-                problem = f"the embedding of {names[numbers[int(np.argmin(good))]]} is not finite"
-                raise VltkError(problem, where="search", remedy="use fp32, or another checkpoint")
-            if found is None:
-                found = np.empty((len(names), values.shape[1]), np.float32)
-            found[numbers] = values
-            execution.progress(len(numbers))
-            if execution.stop():
-                raise StoppedEarlyError("stopped", where="search", remedy="the same command begins anew")
-    if found is None:
-        raise VltkError("there is nothing to embed", where="search", remedy="name a store with pictures")
-    return found
+    lengths = np.array(list(map(len, rows)))
+    return embed_each(model, model.embed_texts, read, lengths=lengths, names=names, where="search", execution=execution)
 
 
 def nearest(

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from vltk.config.training import SplitsConfig
-from vltk.errors import DataError
+from vltk.errors import DataError, first_few
 from vltk.mixture import Exclusion
 from vltk.stores.chained_examples import ChainedExamples, Examples
 from vltk.stores.examples import ExampleStore
@@ -16,7 +16,6 @@ from vltk.stores.features import FeatureReader
 from vltk.tasks._task import Split
 from vltk.training_run import MADE_WITH, open_regions
 
-_SHOWN = 3
 _GIVEN = "/given"  # how the presets of features of given boxes end
 
 
@@ -94,4 +93,4 @@ def shared_pictures(training: Split, measured: Split) -> tuple[int, str]:
     trained = Exclusion(image for example in training.examples for image in example.image_ids)
     images = dict.fromkeys(image for example in islice(measured.examples, len(measured)) for image in example.image_ids)
     shared = [image for image in images if image in trained]
-    return len(shared), ", ".join(shared[:_SHOWN]) + (", ..." if len(shared) > _SHOWN else "")
+    return len(shared), first_few(shared)

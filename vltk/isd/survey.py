@@ -13,14 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 from vltk.batching import TokenBuckets, collate
-from vltk.errors import DataError
+from vltk.errors import DataError, first_few
 from vltk.isd.objects import Annotated, Chains, Objects, annotated, objects_of
 from vltk.mixture.layouts import special_tokens
 from vltk.stores.examples import ExampleStore
 from vltk.stores.features import FeatureReader
 from vltk.types import Batch, Example, Progress
 
-_SHOWN = 3
 # Fewer make a relation of an object to itself alone.
 LEAST_OBJECTS = 2
 
@@ -174,7 +173,7 @@ class _Look:
         where = str(getattr(features, "path", "the feature store"))
         present = self.seen - self.left_out["no features of the picture"]
         if self.missing and not (skip_missing and present):
-            shown = ", ".join(list(self.missing)[:_SHOWN]) + (", ..." if len(self.missing) > _SHOWN else "")
+            shown = first_few(self.missing)
             remedy = "extract them, or leave their captions out with --missing-images skip"
             raise DataError(f"lacks {len(self.missing)} images ({shown})", where=where, remedy=remedy)
         if self.annotation and not self.phrases:

@@ -18,7 +18,8 @@ import torch
 
 from vltk.errors import UsageError, VltkError
 from vltk.language._search import SEARCH, Hypothesis, Search
-from vltk.language._translator import BUCKETING, Bucketing, MosesBytePairs, named
+from vltk.language._sentences import named
+from vltk.language._translator import BUCKETING, Bucketing, MosesBytePairs
 from vltk.types import Progress
 
 INSTALL = (

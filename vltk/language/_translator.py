@@ -9,8 +9,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from vltk.errors import DataError, UsageError
+from vltk.errors import UsageError
 from vltk.language._search import SEARCH, Decoder, Hypothesis, Search, search
+from vltk.language._sentences import named
 from vltk.language._subwords import BytePairs, Dictionary, Moses, without_joints
 from vltk.language._transformer import EOS, PAD, UNK, DecoderState, TranslationTransformer, padded
 from vltk.types import Progress
@@ -142,19 +143,6 @@ class SearchTranslator:
             if progress is not None:
                 progress(len(rows))
         return found
-
-
-def named(texts: Sequence[str], ids: Sequence[str]) -> list[str]:
-    """Return the names of sentences after a look at these.
-
-    Raises:
-        DataError: a sentence without words.
-    """
-    names = list(ids) or [str(number) for number in range(len(texts))]
-    for name, text in zip(names, texts, strict=True):
-        if not text.strip():
-            raise DataError("has no words", where=f"sentence {name}", remedy="leave it out, or write its text")
-    return names
 
 
 class MosesBytePairs:

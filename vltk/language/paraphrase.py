@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 from vltk.errors import UsageError
 from vltk.language._search import SEARCH, Search
-from vltk.language._translator import BUCKETING, Bucketing, Translator, named
+from vltk.language._sentences import named
+from vltk.language._translator import BUCKETING, Bucketing, Translator
 from vltk.language.translation import languages_of
 from vltk.types import Progress
 

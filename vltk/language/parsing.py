@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vltk.errors import DataError, UsageError, VltkError, did_you_mean
+from vltk.language._sentences import named
 from vltk.language.preparation import source_hashes
 from vltk.language.tokenization import CONTINUATION, Tokenizer
 from vltk.types import Parse, Progress, Tokens
@@ -141,10 +142,7 @@ class StanzaParser:
 
     def parse(self, texts: Sequence[str], *, ids: Sequence[str] = (), progress: Progress | None = None) -> list[Parse]:
         """Return the tree of each text, see :class:`Parser`."""
-        names = list(ids) or [str(number) for number in range(len(texts))]
-        for name, text in zip(names, texts, strict=True):
-            if not text.strip():
-                raise DataError("has no words", where=f"sentence {name}", remedy="leave it out, or write its text")
+        named(texts, ids)
         found = [Parse(words=(), heads=(), relations=())] * len(texts)
         for rows in self._chunking.chunks([len(text.split()) for text in texts]):
             for row, sentences in zip(rows, self._parsed([texts[row] for row in rows]), strict=True):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from vltk.errors import DataError
+from vltk.errors import DataError, first_few
 from vltk.language.tokenization import load_tokenizer
 from vltk.language.unframed_vocabulary import UnframedVocabulary, read_unframed_vocabulary
 from vltk.language.word_vocabulary import is_word_vocabulary, read_word_vocabulary
@@ -95,7 +95,7 @@ def survey(examples: Iterable[Example], *, progress: Progress | None = None) -> 
 
 def missing_images(missing: Sequence[str], total: int, *, known: str | None, where: str) -> DataError:
     """Return the error that says which images a feature store lacks, and what its ids look like."""
-    shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
+    shown = first_few(missing, _SHOWN)
     looks = f" (ids there look like {known!r})" if known is not None else ""
     remedy = "extract them, name the images alike, or leave their examples out with --missing-images skip"
     return DataError(f"lacks {len(missing)} of {total} images: {shown}{looks}", where=where, remedy=remedy)

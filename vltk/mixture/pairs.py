@@ -12,15 +12,13 @@ from torch import Tensor
 
 from vltk.batching import beside, collate_regions, collate_texts
 from vltk.detection.views import split_view, view_id
-from vltk.errors import DataError
+from vltk.errors import DataError, first_few
 from vltk.mixture.layouts import LAYOUTS, special_tokens
 from vltk.mixture.names import Names
 from vltk.mixture.trees import Told, told, told_otherwise, tree_targets
 from vltk.stores.chained_examples import Examples
 from vltk.stores.features import FeatureReader
 from vltk.types import Batch, Example, Progress, RegionFeatures
-
-_SHOWN = 3
 
 
 class PairSource:
@@ -106,7 +104,7 @@ class PairSource:
     def _check_features(self) -> None:
         missing = [image_id for image_id in self.image_ids if image_id not in self.features]
         if missing:
-            shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
+            shown = first_few(missing)
             problem = f"{len(missing)} of {len(self.image_ids)} images have no features ({shown})"
             raise DataError(problem, where=self.name, remedy="extract them, or exclude them with --exclude-images")
 

@@ -113,13 +113,24 @@ def weights_file(path: Path) -> Path:
         DataError: there is none.
     """
     folder = find_checkpoint(path)
-    if folder is None:
-        return _one_file(path)
+    return _one_file(path) if folder is None else file_in(folder, path)
+
+
+def file_in(folder: Path, where: Path) -> Path:
+    """Return the file with the weights in a folder, or in the better checkpoint of a run.
+
+    Args:
+        folder: to look into.
+        where: what was asked for, for the error.
+
+    Raises:
+        DataError: there is none.
+    """
     for inner in (folder, folder / "best", folder / "last"):
         for name in _FOLDER:
             if (inner / name).is_file():
                 return inner / name
-    raise DataError(f"holds none of {', '.join(_FOLDER)}", where=path, remedy="name the checkpoint file itself")
+    raise DataError(f"holds none of {', '.join(_FOLDER)}", where=where, remedy="name the checkpoint file itself")
 
 
 def _one_file(path: Path) -> Path:
@@ -220,8 +231,7 @@ def _checked(
 ) -> Checkpoint:
     own = told.get("heads")
     config = kind.infer_config(weights, where=path, heads=own if isinstance(own, int) and own > 0 else heads)
-    dropout = told.get("dropout")
-    config = replace(config, dropout=dropout) if isinstance(dropout, float) and 0 <= dropout < 1 else config
+    config = replace(config, **_unseen(told))
     expected = kind.shapes(config)
     missing = []
     for part, pattern in kind.parts.items():
@@ -248,6 +258,12 @@ def _checked(
         others=others,
         missing=tuple(missing),
     )
+
+
+def _unseen(told: Mapping[str, Any]) -> dict[str, float]:
+    """Return what no weight tells of a model, where its configuration says it in range."""
+    numbers = {name: told.get(name) for name in ("dropout", "initial_deviation")}
+    return {name: value for name, value in numbers.items() if isinstance(value, float) and 0 <= value < 1}
 
 
 def initialise_from(model: nn.Module, path: Path) -> list[str]:

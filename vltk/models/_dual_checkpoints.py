@@ -22,14 +22,14 @@ from torch import Tensor, nn
 
 from vltk.config import from_dict, listing
 from vltk.errors import DataError, VltkError
-from vltk.run_folder import WEIGHTS, find_checkpoint, read_about
+from vltk.models._checkpoints import file_in
+from vltk.run_folder import find_checkpoint, read_about
 from vltk.run_folder.checkpoint import write_weights
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 IMAGE, TEXT = "img_enc.", "txt_enc."
-_FOLDER = (WEIGHTS, "pytorch_model.bin")
 _SHOWN = 5
 Model = TypeVar("Model", bound=nn.Module)
 Size = TypeVar("Size", bound="DataclassInstance")
@@ -203,11 +203,7 @@ def _file_of(path: Path) -> Path:
         if path.is_file():
             return path
         raise DataError("is not there", where=path, remedy="name a checkpoint file or the folder of one")
-    for inner in (folder, folder / "best", folder / "last"):
-        for name in _FOLDER:
-            if (inner / name).is_file():
-                return inner / name
-    raise DataError(f"holds none of {', '.join(_FOLDER)}", where=path, remedy="name the checkpoint file itself")
+    return file_in(folder, path)
 
 
 def _read_plain(path: Path) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vltk.config.training import MixtureConfig
-from vltk.errors import DataError, UsageError
+from vltk.errors import DataError, UsageError, first_few
 from vltk.mixture import Exclusion, PairSource
 from vltk.stores.examples import ExampleStore
 from vltk.training_run import open_regions
@@ -94,7 +94,7 @@ def check_overlap(training: Sequence[PairSource], measured: Sequence[PairSource]
         for other in measured:
             shared = [image for image in other.image_ids if image in trained]
             if shared:
-                shown = ", ".join(shared[:3]) + (", ..." if len(shared) > 3 else "")
+                shown = first_few(shared)
                 problem = f"{len(shared)} images of {other.name} are trained on ({shown})"
                 raise DataError(problem, where=source.name, remedy="give --exclude-examples the validation store")
 

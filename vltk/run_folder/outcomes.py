@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from vltk.errors import DataError, did_you_mean
 from vltk.run_folder.folder import RESULTS
+from vltk.run_folder.json_lines import json_object
 from vltk.stores.whole_files import write_whole
 
 OUTCOMES = "outcomes.jsonl"
@@ -183,10 +184,4 @@ def _series(path: Path, name: str, kind: Kind, ids: list[str], values: list[floa
 
 
 def _object(line: str, where: str) -> dict[str, Any]:
-    try:
-        found = json.loads(line)
-    except (RecursionError, ValueError) as error:
-        raise DataError("is not JSON", where=where, remedy="expected one JSON object a line") from error
-    if not isinstance(found, dict):
-        raise DataError(f"is {found!r:.40}, expected a JSON object", where=where, remedy="evaluate again")
-    return found
+    return json_object(line, where, remedy="evaluate again")

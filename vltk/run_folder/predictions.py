@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from vltk.errors import DataError, UsageError
+from vltk.run_folder.json_lines import json_object
 from vltk.stores.whole_files import write_whole
 from vltk.types import Prediction
 
@@ -170,10 +171,4 @@ def _read_lines(path: Path) -> list[str]:
 
 
 def _object(line: str, where: str) -> dict[str, Any]:
-    try:
-        found = json.loads(line)
-    except (RecursionError, ValueError) as error:
-        raise DataError("is not JSON", where=where, remedy="expected one JSON object a line") from error
-    if not isinstance(found, dict):
-        raise DataError(f"is {found!r:.40}, expected a JSON object", where=where, remedy='write {"id": ...}')
-    return found
+    return json_object(line, where, remedy='write {"id": ...}')

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vltk.errors import DataError, UsageError
+from vltk.errors import DataError, UsageError, first_few
 
 _BLOCK = 1 << 24  # numbers that are looked at together
-_SHOWN = 3
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -109,7 +108,7 @@ class ScoreMatrix:
         known = {name: place for place, name in enumerate(self.text_ids if what == "text" else self.image_ids)}
         unknown = [name for name in ids if name not in known]
         if unknown:
-            shown = ", ".join(unknown[:_SHOWN]) + (", ..." if len(unknown) > _SHOWN else "")
+            shown = first_few(unknown)
             raise self._fail(f"has no scores of {len(unknown)} of {len(ids)} {what}s ({shown})", "score this split")
         return np.array([known[name] for name in ids], np.int64)
 

@@ -14,13 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vltk.batching import SpecialTokens, collate
-from vltk.errors import DataError, UsageError
+from vltk.errors import DataError, UsageError, first_few
 from vltk.mixture import Names, check_finite, special_tokens
 from vltk.models._heads import AlignmentHead, Head, begin_head
 from vltk.tasks._task import Split
 from vltk.types import Batch, EncoderOutput, Example, Losses, Measurement, Prediction, RegionFeatures
-
-_SHOWN = 3
 
 Loss = Callable[[Tensor, Batch, torch.Generator], Losses]
 """Losses of a head's scores on a batch."""
@@ -268,7 +266,7 @@ class AnsweringTask(ABC):
             totals.append(sum(len(row.pieces) + sum(counts[image] for image in row.images) for row in rows))
             learnable.append(not missing and self._learnable(example, split))
         if missing:
-            shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
+            shown = first_few(missing)
             problem = f"{len(missing)} of {len(places)} images have no features ({shown})"
             raise DataError(problem, where=split.name, remedy="extract them, or leave their examples out")
         return _Index(
@@ -341,7 +339,7 @@ def check_ids(predictions: Mapping[str, Any], wanted: set[str], where: str) -> N
     """
     for odd, what in ((wanted - predictions.keys(), "have no prediction"), (predictions.keys() - wanted, "")):
         if odd:
-            shown = ", ".join(sorted(odd)[:_SHOWN]) + (", ..." if len(odd) > _SHOWN else "")
+            shown = first_few(sorted(odd))
             problem = (
                 f"{len(odd)} of {len(wanted)} examples {what}" if what else f"{len(odd)} predictions have no example"
             )
