@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,24 @@ def test_the_same_pairs_are_measured_every_time_and_counted_once(held_out: PairS
     quality, figures = results[0]
     assert figures == {"itm loss": 0.5, "itm accuracy": quality, "mrfr loss": 0.5}
     assert 0 < quality < 1
+
+
+def test_guesses_about_one_image_count_as_one_where_it_is_asked_how_sure_a_figure_is(held_out: PairSource) -> None:
+    class Thrice(Guessing):
+        def forward(self, objective: str, batch: Batch, generator: torch.Generator) -> Losses:
+            once = super().forward(objective, batch, generator)
+            assert once.correct is not None
+            rows = torch.arange(len(once.correct)).repeat(3)
+            return replace(once, correct=once.correct[rows], rows=rows)
+
+    rows = []
+    for module in (Guessing(), Thrice()):
+        measured = validation(held_out, ["itm"])
+        rows.append(measured.rows(measured(join_processes(device="cpu"), module)[1]))
+    (loss, once), (_, thrice) = rows
+    assert (loss["unit"], once["unit"], once["n"], thrice["n"]) == ("nats", "fraction", 20, 60)
+    assert once["interval_95"] == thrice["interval_95"]
+    assert once["interval_95"][0] < once["value"] < once["interval_95"][1]
 
 
 def test_without_guesses_the_smaller_loss_is_better(held_out: PairSource) -> None:

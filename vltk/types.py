@@ -478,11 +478,13 @@ class Losses:
         count: what the published mean divides by on this batch; with several processes the trainer divides the
             sum over all of them by the sum of their counts.
         correct: [M] bool, whether the best guess was right, for objectives that guess.
+        rows: [M] int64, the item of the batch that each guess is about; without it there is one guess for each.
     """
 
     values: Tensor
     count: int
     correct: Tensor | None = None
+    rows: Tensor | None = None
 
     def mean(self) -> Tensor:
         """Return the published reduction on this batch alone, 0 where there is no target."""

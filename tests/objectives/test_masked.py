@@ -167,6 +167,30 @@ def test_joint_masking_hides_both_sides_and_predicts_its_own() -> None:
         assert losses.count == int((words if name == "mlm" else regions).sum()) * alone
 
 
+@pytest.mark.parametrize("background_first", [True, False])
+def test_the_first_class_is_the_background_only_where_the_store_says_so(background_first: bool) -> None:
+    whole = batch()
+    whole.targets["class_probs"] = torch.tensor([0.6, 0.1, 0.3, 0.0, 0.0]).expand(2, 4, 5)
+    mrc = build_objectives(["mrc"], ObjectivesConfig(), TOKENIZER, background_first=background_first)["mrc"]
+    hidden = mrc.corrupt(whole, torch.Generator().manual_seed(5))
+    torch.manual_seed(0)
+    model = TINY.build_for_pretraining().eval()
+    logits = model.region_logits(model.encoder(hidden).regions[hidden.masked_regions])
+    label = 2 if background_first else 0
+    torch.testing.assert_close(mrc.forward(model, hidden).values, -logits.log_softmax(dim=-1)[:, label])
+
+
+@pytest.mark.parametrize("objective", [MASKING, MRC(), MRCKL()])
+def test_each_guess_knows_its_pair(objective: MLM | MRC | MRCKL) -> None:
+    whole = batch()
+    whole.targets["class_probs"] = torch.rand(2, 4, 5).softmax(-1)
+    hidden = objective.corrupt(whole, torch.Generator().manual_seed(5))
+    losses = objective.forward(TINY.build_for_pretraining().eval(), hidden)
+    asked = hidden.targets["words"] != IGNORED if isinstance(objective, MLM) else hidden.masked_regions
+    assert losses.rows is not None
+    assert torch.bincount(losses.rows, minlength=2).tolist() == asked.sum(dim=1).tolist()
+
+
 def test_region_classes_must_be_there() -> None:
     for objective in (MRC(), MRCKL()):
         with pytest.raises(DataError, match=f"pair 0: {type(objective).__name__} needs class distributions"):

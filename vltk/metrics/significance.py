@@ -104,6 +104,24 @@ def mean_interval(
     return edge or percentiles(bootstrap_means(sums, sizes, seed=seed))[0]
 
 
+def share_interval(right: NDArray[np.floating], counts: NDArray[np.floating], *, seed: int = 0) -> tuple[float, float]:
+    """Return the 95 % interval of the share of right guesses, as :func:`mean_interval` does it.
+
+    Args:
+        right: [G] right guesses of each cluster.
+        counts: [G] guesses of each cluster, 1 or more.
+        seed: of the draws.
+
+    Example:
+        >>> low, high = share_interval(np.array([1.0, 0.0, 2.0, 1.0]), np.array([2.0, 1.0, 2.0, 1.0]))
+        >>> 0 <= low < 4 / 6 < high <= 1
+        True
+    """
+    shares = right / counts
+    edge = _edge(float(shares.min()), float(shares.max()), len(counts), 1.0)
+    return edge or percentiles(bootstrap_means(right[:, None], counts[:, None], seed=seed))[0]
+
+
 def _edge(least: float, most: float, clusters: int, largest: float) -> tuple[float, float] | None:
     """Return the interval where every value is the best or the worst that can be."""
     slack = largest * (1 - ((1 - LEVEL) / 2) ** (1 / clusters))

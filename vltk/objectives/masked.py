@@ -24,10 +24,21 @@ IGNORED = -1
 """Label of a word piece that is not to be predicted."""
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Losses:
-    """Return the cross entropies of [M, C] logits, and whether the best class is the right one."""
+def cross_entropy(logits: Tensor, labels: Tensor, asked: Tensor | None = None) -> Losses:
+    """Return the cross entropies of [M, C] logits, and whether the best class is the right one.
+
+    Args:
+        logits: of the classes.
+        labels: [M] the right classes.
+        asked: [B, N] bool, the M places of the batch that they are about, in their order.
+    """
     values = F.cross_entropy(logits, labels, reduction="none")
-    return Losses(values=values, count=values.numel(), correct=logits.argmax(dim=1) == labels)
+    return Losses(values=values, count=values.numel(), correct=logits.argmax(dim=1) == labels, rows=_rows(asked))
+
+
+def _rows(asked: Tensor | None) -> Tensor | None:
+    """Return [M] the rows of the places that are asked about."""
+    return None if asked is None else asked.nonzero()[:, 0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +107,7 @@ class MLM:
         labels = batch.targets["words"]
         asked = labels != IGNORED
         logits = model.word_logits(model.encoder(batch).text[asked])
-        return cross_entropy(logits, labels[asked])
+        return cross_entropy(logits, labels[asked], asked)
 
 
 def focus_ids(settings: ObjectivesConfig, tokenizer: TokenizerDescription) -> tuple[int, ...]:
@@ -177,7 +188,7 @@ class _ClassifiedRegions(_MaskedRegions):
     needs_classes: ClassVar[bool] = True
 
     def corrupt(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Hide regions; needs ``targets["class_probs"]`` [B, R, C], background first.
+        """Hide regions; needs ``targets["class_probs"]`` [B, R, C].
 
         Raises:
             DataError: the pictures have no class distributions.
@@ -188,17 +199,25 @@ class _ClassifiedRegions(_MaskedRegions):
         return super().corrupt(batch, generator)
 
 
+@dataclass(frozen=True, kw_only=True)
 class MRC(_ClassifiedRegions):
     """Name the detector's class of hidden regions (section 3.2, masked region classification).
 
-    The target is the best foreground class; background (class 0) is left out on the target's side only.
+    The target is the best foreground class; the background is left out on the target's side only.
+
+    Args:
+        background_first: column 0 of the distributions is the background, as in UNITER's stores; see
+            :meth:`~vltk.stores.features.FeatureMetadata.background_first`.
     """
+
+    background_first: bool = True
 
     def forward(self, model: UNITERForPretraining, batch: Batch) -> Losses:
         """Return [M] cross entropies."""
         logits = model.region_logits(self.hidden_states(model, batch))
-        labels = batch.targets["class_probs"][:, 1:].argmax(dim=1) + 1
-        return cross_entropy(logits, labels)
+        first = 1 if self.background_first else 0
+        labels = batch.targets["class_probs"][:, first:].argmax(dim=1) + first
+        return cross_entropy(logits, labels, batch.masked_regions)
 
 
 class MRCKL(_ClassifiedRegions):
@@ -212,7 +231,8 @@ class MRCKL(_ClassifiedRegions):
         logits = model.region_logits(self.hidden_states(model, batch))
         soft = batch.targets["class_probs"]
         values = F.kl_div(logits.log_softmax(dim=-1), soft, reduction="none")
-        return Losses(values=values, count=values.numel(), correct=logits.argmax(dim=1) == soft.argmax(dim=1))
+        right = logits.argmax(dim=1) == soft.argmax(dim=1)
+        return Losses(values=values, count=values.numel(), correct=right, rows=_rows(batch.masked_regions))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,7 +284,7 @@ class MRM(_MaskedRegions):
         if "feature" in self.parts:
             missed = F.smooth_l1_loss(features.float(), batch.targets["features"].float(), reduction="none")
             values = values + missed.mean(dim=1)
-        return Losses(values=values, count=values.numel(), correct=correct)
+        return Losses(values=values, count=values.numel(), correct=correct, rows=_rows(batch.masked_regions))
 
     def _labels(self, batch: Batch, part: str, known: int) -> Tensor:
         labels = batch.targets[f"{part}_ids"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -13,7 +14,7 @@ from torch import nn
 from vltk.config import listing
 from vltk.config.training import ObjectivesConfig
 from vltk.errors import UsageError, did_you_mean
-from vltk.objectives.masked import jointly_masked
+from vltk.objectives.masked import MRC, jointly_masked
 from vltk.stores.examples import TokenizerDescription
 from vltk.types import Batch, Losses
 
@@ -46,8 +47,25 @@ def objective_classes() -> dict[str, Any]:
     }
 
 
+def named_objectives(names: Sequence[str]) -> dict[str, Any]:
+    """Return the classes of some objectives by name.
+
+    Raises:
+        UsageError: a name that is none of :func:`objective_classes`.
+    """
+    known = objective_classes()
+    unknown = next((name for name in names if name not in known), None)
+    if unknown is not None:
+        raise UsageError(f"no objective {unknown!r}", where="--objective", remedy=did_you_mean(unknown, known))
+    return {name: known[name] for name in names}
+
+
 def build_objectives(
-    names: Sequence[str], settings: ObjectivesConfig, tokenizer: TokenizerDescription
+    names: Sequence[str],
+    settings: ObjectivesConfig,
+    tokenizer: TokenizerDescription,
+    *,
+    background_first: bool = True,
 ) -> dict[str, Objective]:
     """Make the objectives that a mixture names.
 
@@ -55,16 +73,16 @@ def build_objectives(
         names: of :func:`objective_classes`.
         settings: what they are told.
         tokenizer: of the word pieces.
+        background_first: column 0 of class distributions is the background, as in UNITER's stores.
 
     Raises:
         UsageError: a name that is none of them.
         DataError: a tokenizer that an objective cannot use.
     """
-    known = objective_classes()
-    unknown = next((name for name in names if name not in known), None)
-    if unknown is not None:
-        raise UsageError(f"no objective {unknown!r}", where="--objective", remedy=did_you_mean(unknown, known))
-    built = {name: known[name].build(settings, tokenizer) for name in dict.fromkeys(names)}
+    built = {name: kind.build(settings, tokenizer) for name, kind in named_objectives(names).items()}
+    for name, objective in built.items():
+        if isinstance(objective, MRC):
+            built[name] = replace(objective, background_first=background_first)
     if settings.masking == "joint":
         built = {name: jointly_masked(objective, settings, tokenizer) for name, objective in built.items()}
     return built

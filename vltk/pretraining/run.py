@@ -18,7 +18,7 @@ from vltk.errors import DataError, UsageError
 from vltk.mixture import Mixture, PairSource, parse_shares
 from vltk.models._checkpoints import about_weights, initialise_from
 from vltk.models.uniter import UNITERForPretraining
-from vltk.objectives.pretraining import Pretraining, build_objectives, objective_classes
+from vltk.objectives.pretraining import Pretraining, build_objectives, named_objectives
 from vltk.optimization import build_optimizer
 from vltk.pretraining.sources import check_augmentation
 from vltk.pretraining.validation import Validation
@@ -118,12 +118,14 @@ def prepare_run(
     shares = parse_shares(data.objective, [source.name for source in sources])
     names = list(dict.fromkeys(share.objective for share in shares))
     tokenizer = _tokenizer_of([*sources, *held_out])
-    built = build_objectives(names, objectives, tokenizer)
-    paired = [name for name in names if getattr(objective_classes()[name], "needs_views", False)]
+    kinds = named_objectives(names)
+    paired = [name for name, kind in kinds.items() if getattr(kind, "needs_views", False)]
     check_augmentation(sources, data, paired)
     torch.manual_seed(seed)
-    needs_classes = any(getattr(objective_classes()[name], "needs_classes", False) for name in names)
+    needs_classes = any(getattr(kind, "needs_classes", False) for kind in kinds.values())
     sizes = _sizes([*sources, *held_out], tokenizer, needs_classes=needs_classes)
+    background_first = needs_classes and _background_first([*sources, *held_out])
+    built = build_objectives(names, objectives, tokenizer, background_first=background_first)
     _check_texts([*sources, *held_out], architecture, augmented=bool(paired or data.augmented))
     network, fresh = _network(model, architecture, sizes | _label_counts(sources, architecture), training, init)
     official = data.batching == "official"
@@ -191,6 +193,19 @@ def _sizes(sources: Sequence[PairSource], tokenizer: TokenizerDescription, *, ne
         raise DataError(problem, where="--features", remedy="extract them, or leave mrc and mrckl out of --objective")
     sizes = {"vocabulary": tokenizer.vocab_size, "region_dim": next(iter(widths))}
     return sizes | {"region_classes": max(classes)} if max(classes) and len(classes) == 1 else sizes
+
+
+def _background_first(sources: Sequence[PairSource]) -> bool:
+    """Return whether column 0 of every store's class distributions is the background."""
+    found = {}
+    for source in sources:
+        probs = source.features.get(source.image_ids[0]).class_probs
+        classes = 0 if probs is None else probs.shape[1]
+        found[source.features.metadata.background_first(classes)] = source.name
+    if len(found) > 1:
+        problem = f"class distributions of {found[True]} begin with the background, those of {found[False]} have none"
+        raise DataError(problem, where="--features", remedy="use stores of one kind, or leave mrc and mrckl out")
+    return next(iter(found))
 
 
 def _label_counts(sources: Sequence[PairSource], architecture: Any) -> dict[str, int]:

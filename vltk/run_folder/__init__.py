@@ -13,7 +13,7 @@ from vltk.run_folder.checkpoint import (
 )
 from vltk.run_folder.folder import CONFIG, METRICS, RESULTS, RunFolder
 from vltk.run_folder.journal import Journal
-from vltk.run_folder.receipt import circumstances, file_sha256, peak_memory, versions, wilson_interval
+from vltk.run_folder.receipt import circumstances, file_sha256, peak_memory, versions
 from vltk.stores.whole_files import write_whole
 
 __all__ = [
@@ -34,7 +34,6 @@ __all__ = [
     "read_state",
     "read_weights",
     "versions",
-    "wilson_interval",
     "write_checkpoint",
     "write_whole",
 ]

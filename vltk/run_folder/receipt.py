@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import platform
 import resource
 import subprocess
@@ -64,16 +63,3 @@ def circumstances(inputs: Mapping[str, str], *, seconds: float) -> dict[str, Any
         "peak": peak_memory(),
         "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
-
-
-def wilson_interval(share: float, count: int) -> tuple[float, float]:
-    """Return the 95 % confidence interval of a share of ``count`` independent items (Wilson, 1927).
-
-    Example:
-        >>> [round(bound, 3) for bound in wilson_interval(0.5, 100)]
-        [0.404, 0.596]
-    """
-    z = 1.959964
-    centre = share + z * z / (2 * count)
-    spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return max(0.0, (centre - spread) / (1 + z * z / count)), min(1.0, (centre + spread) / (1 + z * z / count))

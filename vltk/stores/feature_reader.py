@@ -15,6 +15,8 @@ from vltk.errors import DataError, UsageError
 from vltk.stores.region_record import CODECS
 from vltk.types import RegionFeatures
 
+_VISUAL_GENOME_CLASSES = 1600
+
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureMetadata:
@@ -50,6 +52,25 @@ class FeatureMetadata:
             raise UsageError(f"features of {self.dtype!r} cannot be stored", remedy="use float16 or float32")
         if self.compression not in CODECS:
             raise UsageError(f"compression {self.compression!r} is unknown", remedy="use none or lz4")
+
+    def background_first(self, classes: int) -> bool:
+        """Whether column 0 of class distributions stands for the background.
+
+        UNITER's img_dbs keep it there, and so do other published stores of Visual Genome's 1,600 classes that have
+        1,601 columns; vltk's extraction leaves it out, and writes the names of the classes into the store.
+
+        Args:
+            classes: C, columns of the distributions.
+
+        Example:
+            >>> FeatureMetadata(extra={"labels": ["cat", "dog"]}).background_first(2)
+            False
+            >>> FeatureMetadata(extra={"format": "uniter_img_db"}).background_first(1601)
+            True
+        """
+        if labels := self.extra.get("labels"):
+            return bool(classes == len(labels) + 1)
+        return self.extra.get("format") == "uniter_img_db" or classes == _VISUAL_GENOME_CLASSES + 1
 
 
 def kept_regions(scores: NDArray[Any], *, min_score: float, min_boxes: int, max_boxes: int) -> int:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 
+from vltk.stores.features import FeatureMetadata
 from vltk.types import RegionFeatures
 
 FIELDS = ("scores", "class_ids", "attribute_ids", "attribute_scores", "class_probs")
 
 
 class MemoryStore:
-    """What an export reads from."""
+    """What an export reads from; class distributions begin with the background unless labels say otherwise."""
 
-    def __init__(self, records: Iterable[RegionFeatures]) -> None:
+    def __init__(self, records: Iterable[RegionFeatures], labels: Sequence[str] = ()) -> None:
         self.records = {record.image_id: record for record in records}
+        self.metadata = FeatureMetadata(extra={"labels": list(labels)} if labels else {"format": "uniter_img_db"})
 
     def ids(self) -> list[str]:
         return sorted(self.records)

@@ -114,6 +114,17 @@ def as_stored(record: RegionFeatures, sized: bool) -> RegionFeatures:
     return replace(record, features=features, class_probs=probabilities, boxes=boxes, size=size, normalised_boxes=six)
 
 
+def test_distributions_without_a_background_get_it_where_the_authors_have_it(tmp_path: Path) -> None:
+    probs = np.array([[0.5, 0.25], [0.125, 0.75], [0.5, 0.5]], np.float16)
+    found = MemoryStore([make(rows=3, class_probs=probs)], labels=["cat", "dog"])
+    uniter_img_db.write(found, tmp_path, WriteOptions(keep_all=True))
+    (again,) = uniter_img_db.read(tmp_path / "all")
+    assert again.class_probs is not None
+    order = np.argsort(-found.get("7").scores, kind="stable")
+    expected = np.concatenate([[[0.25], [0.125], [0.0]], probs], axis=1)
+    np.testing.assert_array_equal(again.class_probs, expected[order])
+
+
 def test_the_rule_keeps_the_best_regions_and_names_the_files(tmp_path: Path) -> None:
     scores = np.array([0.1, 0.9, 0.5, 0.2, 0.3, 0.05], np.float16).astype(np.float32)
     record = make("a", 6, scores=scores)

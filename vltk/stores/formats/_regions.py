@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vltk.errors import DataError
+from vltk.stores.features import FeatureMetadata
 from vltk.types import BOX_SLACK, RegionFeatures
 
 Boxes = NDArray[np.float32]
@@ -17,6 +18,10 @@ Boxes = NDArray[np.float32]
 
 class RegionSource(Protocol):
     """What an export reads from: a feature store, a view of it, or several in a chain."""
+
+    @property
+    def metadata(self) -> FeatureMetadata:
+        """How the features were made."""
 
     def ids(self) -> list[str]:
         """Return the ids of all pictures."""

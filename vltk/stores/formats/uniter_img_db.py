@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +224,8 @@ def write(
 ) -> None:
     """Write the pictures of a store as an img_db: fp16, the best regions first, with its nbb file.
 
+    Class distributions that have no background get what is missing to 1 as column 0, where UNITER has it.
+
     Args:
         store: what to read.
         path: the folder around the LMDB's folder; other img_dbs in it stay.
@@ -241,7 +243,7 @@ def write(
         for image_id in store.ids():
             name, regions = f"{image_id}.npz", _best_first(store.get(image_id))
             counts[name] = rule.count(regions)
-            kept = regions.take(slice(0, counts[name]))
+            kept = _with_background(regions.take(slice(0, counts[name])), store)
             yield name.encode(), _encode(kept, compressed=rule.compressed)
             if progress:
                 progress(1)
@@ -260,6 +262,15 @@ def _best_first(regions: RegionFeatures) -> RegionFeatures:
         return regions
     order = np.argsort(-regions.scores, kind="stable")
     return regions if (np.diff(order) > 0).all() else regions.take(order)
+
+
+def _with_background(regions: RegionFeatures, store: RegionSource) -> RegionFeatures:
+    """Return regions whose class distributions begin with the background, which vltk's extraction leaves out."""
+    probs = regions.class_probs
+    if probs is None or store.metadata.background_first(probs.shape[1]):
+        return regions
+    rest = (1 - probs.sum(axis=1, keepdims=True, dtype=np.float32)).clip(min=0).astype(probs.dtype)
+    return replace(regions, class_probs=np.concatenate([rest, probs], axis=1))
 
 
 def _encode(regions: RegionFeatures, *, compressed: bool) -> bytes:
