@@ -59,7 +59,7 @@ def run_packed(rnn: nn.GRU, states: Tensor, mask: Tensor) -> tuple[Tensor, Tenso
     if whole:
         batch, length = mask.shape
         every, last = run_at_once(rnn, states.transpose(0, 1).flatten(0, 1), [batch] * length)
-        return every.unflatten(0, (length, batch)).transpose(0, 1), last.unsqueeze(0)
+        return every.view(length, batch, -1).transpose(0, 1), last.unsqueeze(0)
     packed = pack_padded_sequence(states, mask.sum(dim=1).cpu(), batch_first=True, enforce_sorted=False)
     if at_once:
         every, last = run_at_once(rnn, packed.data, packed.batch_sizes.tolist())

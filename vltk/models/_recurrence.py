@@ -19,8 +19,8 @@ from torch.nn import functional as F
 def learns_at_once(gru: nn.GRU, states: Tensor) -> bool:
     """Say whether :func:`run_at_once` can stand for the GRU: learning on a CPU, one layer, one direction."""
     here = states.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
-    learns = torch.is_grad_enabled() and gru.weight_hh_l0.requires_grad
-    return here and learns and gru.num_layers == 1 and not gru.bidirectional
+    learns = torch.is_grad_enabled() and all(weight.requires_grad for weight in gru.parameters())
+    return here and learns and gru.bias and gru.num_layers == 1 and not gru.bidirectional
 
 
 def run_at_once(gru: nn.GRU, states: Tensor, counts: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -40,8 +40,10 @@ def run_at_once(gru: nn.GRU, states: Tensor, counts: Sequence[int]) -> tuple[Ten
         >>> torch.equal(last, every[[4, 3]])
         True
     """
-    fed = F.linear(states, gru.weight_ih_l0, gru.bias_ih_l0)
-    found: tuple[Tensor, Tensor] = _Recurrence.apply(fed, gru.weight_hh_l0, gru.bias_hh_l0, counts)  # type: ignore[no-untyped-call]
+    weights: dict[str, Tensor] = dict(gru.named_parameters())
+    fed = F.linear(states, weights["weight_ih_l0"], weights["bias_ih_l0"])
+    apply: Any = _Recurrence.apply
+    found: tuple[Tensor, Tensor] = apply(fed, weights["weight_hh_l0"], weights["bias_hh_l0"], counts)
     return found
 
 
@@ -71,7 +73,7 @@ class _Recurrence(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_every: Tensor | None, of_last: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, of_every: Tensor | None, of_last: Tensor | None) -> tuple[Tensor | None, ...]:
         """Return the gradients of the inputs' part, the weight and the bias."""
         weight, gates, own, every = ctx.saved_tensors
         counts, size = ctx.counts, weight.shape[1]
