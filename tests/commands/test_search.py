@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from tests.small_pairs import WIDTH, write_pairs
 from vltk.cli import main
@@ -79,6 +79,50 @@ def test_a_picture_finds_itself_first(folder: Path, capsys: pytest.CaptureFixtur
         ("like train-5", "train-5"), ("like train-3", "train-3")]  # fmt: skip
 
 
+def test_a_file_that_is_not_in_the_store_is_looked_at_by_its_detector(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures, store = tmp_path / "pictures", tmp_path / "features.lmdb"
+    pictures.mkdir()
+    for number in range(3):
+        picture = Image.new("RGB", (160, 120), (230, 230, 240))
+        ImageDraw.Draw(picture).rectangle((20 + 20 * number, 30, 70 + 20 * number, 80), fill=(200, 60 * number, 40))
+        picture.save(pictures / f"{number}.png")
+    looked = ["--images", str(pictures), "--out", str(store), "--detector", "demo", "--num-workers", "0", "-q"]
+    assert main(["extract-features", *looked, "--dtype", "float32"]) == 0
+    model = VSEConfig(text="bigru", hidden=8, word_dim=4, region_dim=256, vocabulary=9).build()
+    write_own(tmp_path / "vse.safetensors", model.state_dict(), describe(model))
+    (tmp_path / "elsewhere").mkdir()
+    mine = tmp_path / "elsewhere" / "mine.png"
+    mine.write_bytes((pictures / "1.png").read_bytes())
+    search = ["search", str(tmp_path / "vse.safetensors"), "--features", str(store), "--device", "cpu", "--json", "-q"]
+    capsys.readouterr()
+    assert main([*search, "--image", "2", "--image", str(mine), "--detector", "demo", "--top", "1"]) == 0
+    rows = json.loads(capsys.readouterr().out)["found"]
+    assert [(row["query"], row["image"]) for row in rows] == [("like 2", "2"), ("like mine", "1")]
+    assert rows[1]["score"] == pytest.approx(1, abs=1e-5)
+    assert main([*search, "--image", str(mine)]) == 2
+    assert "mine.png is no picture of the store, and no detector is named to look at it" in capsys.readouterr().err
+    (tmp_path / "elsewhere" / "text.png").write_text("no picture")
+    assert main([*search, "--image", str(tmp_path / "elsewhere" / "text.png"), "--detector", "demo"]) == 3
+    assert "text.png" in capsys.readouterr().err
+
+
+def test_a_store_of_another_detector_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = folder / "mine.jpg"
+    Image.new("RGB", (40, 30)).save(mine)
+    assert main(given(folder, "--image", str(mine), "--detector", "demo", "--preset", "demo")) == 3
+    assert "give the detector and weights that made it" in capsys.readouterr().err
+
+
+def test_words_that_the_run_does_not_know_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    loud = [word for word in given(folder, "--text", "a zebra runs", "--text", "a dog") if word != "-q"]
+    assert main(loud) == 0
+    told = capsys.readouterr().err
+    assert "'a zebra runs': 1 of its 3 words are unknown to the run" in told
+    assert "'a dog'" not in told
+
+
 def test_embeddings_are_kept_and_made_anew_for_another_model(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,7 +130,8 @@ def test_embeddings_are_kept_and_made_anew_for_another_model(
     first = found(capsys, folder, "--text", "a dog", "--embeddings", name)
     with monkeypatch.context() as patch:
         patch.setattr(VSE, "embed_images", None)
-        assert found(capsys, folder, "--text", "a dog", "--embeddings", name)["found"] == first["found"]
+        again = found(capsys, folder, "--text", "a dog", "--embeddings", name, "--overwrite")
+        assert again["found"] == first["found"]
     model = VSEConfig(text="bigru", hidden=8, word_dim=4, region_dim=WIDTH, vocabulary=len(WORDS)).build()
     write_own(folder / "vse.safetensors", model.state_dict(), describe(model))
     assert found(capsys, folder, "--text", "a dog", "--embeddings", name)["found"] != first["found"]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vltk.commands._search_pictures import embedded_pictures
 from vltk.commands._stopping import stoppable
 from vltk.commands._terminal import Terminal
 from vltk.config import DeviceConfig, HubConfig, WriteConfig, argument, option
@@ -20,8 +21,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LookConfig:
+    """Which network looks at an --image that is not in the store: the one that made the store."""
+
+    detector: str | None = None
+    """faster-rcnn (needs --weights), demo, or hf:ID or hf:FOLDER."""
+    weights: str | None = None
+    """Weights of faster-rcnn."""
+    preset: str | None = None
+    """Its settings; those that the store records where left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SearchConfig:
-    """Find the pictures of a feature store that fit a text, or that are like one of its pictures.
+    """Find the pictures of a feature store that fit a text, or that are like a picture.
 
     RUN is a run of a dual encoder (vltk finetune --model vse) or a file of vltk convert. Every picture is embedded
     once; the embeddings are kept as NAME.npy and NAME.json and used again while model and store stay the same. The
@@ -32,6 +45,7 @@ class SearchConfig:
         $ vltk search vse.safetensors --features coco.lmdb --image 000000000139 --image 000000000802 --top 5
         $ vltk search runs/vse --features coco.lmdb --tokenizer vocab.txt --text "a boat" --pictures val2017/
               --html boat.html
+        $ vltk search runs/vse --features coco.lmdb --image mine.jpg --detector faster-rcnn --weights butd.safetensors
     """
 
     run: Path = argument()
@@ -41,7 +55,8 @@ class SearchConfig:
     text: tuple[str, ...] = ()
     """What to look for; repeat for several."""
     image: tuple[str, ...] = ()
-    """A picture of the store to look for others like it: its id, or a file of that name; repeat for several."""
+    """Look for others like it: the id of a picture of the store, a file of that name, or any file with --detector;
+    repeat for several."""
     tokenizer: str | None = None
     """What the run's examples were prepared with; --text needs it."""
     top: int = 10
@@ -52,6 +67,7 @@ class SearchConfig:
     """Write the results as a page."""
     pictures: Path | None = option(None, incidental=True)
     """Folder of the pictures, for thumbnails."""
+    detector: LookConfig = field(default_factory=LookConfig)
     hub: HubConfig = field(default_factory=HubConfig)
     device: DeviceConfig = field(default_factory=DeviceConfig)
     write: WriteConfig = field(default_factory=WriteConfig)
@@ -70,7 +86,7 @@ def run(config: SearchConfig, terminal: Terminal) -> dict[str, object]:
     with stoppable(terminal) as stop, terminal.progress(len(store.ids()), "embed") as progress:
         execution = _execution(config, progress, stop)
         pictures = _pictures(config, loaded, store, kept, execution)
-    results = _results(config, loaded, pictures, _execution(config, lambda done: None, stop))
+    results = _results(config, loaded, store, pictures, _execution(config, lambda done: None, stop), terminal)
     if config.html is not None:
         _write_page(config, results)
     found = [
@@ -127,7 +143,7 @@ def _pictures(
         "features": store.content_hash,
         "precision": config.device.precision,
     }
-    if kept is not None and kept.with_name(f"{kept.name}.json").is_file() and not config.write.overwrite:
+    if kept is not None and kept.with_name(f"{kept.name}.json").is_file():
         there = read_embeddings(kept)
         if there.provenance == made_of:
             return there
@@ -140,30 +156,34 @@ def _pictures(
     return made
 
 
-def _results(config: SearchConfig, loaded: LoadedDual, pictures: Embeddings, execution: Execution) -> list[Found]:
+def _results(
+    config: SearchConfig,
+    loaded: LoadedDual,
+    store: FeatureStore,
+    pictures: Embeddings,
+    execution: Execution,
+    terminal: Terminal,
+) -> list[Found]:
     import numpy as np
 
     from vltk.evaluator.search import nearest
     from vltk.reporting.search_page import Found
 
-    names = [Path(name).stem if name not in pictures.ids else name for name in config.image]
-    places = {image_id: place for place, image_id in enumerate(pictures.ids)}
-    unknown = next((name for name in names if name not in places), None)
-    if unknown is not None:
-        problem = f"holds no picture {unknown!r}; its ids look like {pictures.ids[0]!r}"
-        raise DataError(problem, where=config.features, remedy="extract its features into the store first")
-    queries = [np.asarray(pictures.vectors[[places[name] for name in names]])] if names else []
+    queries, labels = [], list(config.text)
     if config.text:
-        queries.insert(0, _embedded_texts(config, loaded, execution))
+        queries.append(_embedded_texts(config, loaded, execution, terminal))
+    if config.image:
+        names, vectors = embedded_pictures(config, loaded, store, pictures, execution)
+        labels += [f"like {name}" for name in names]
+        queries.append(vectors)
     found, scores = nearest(np.concatenate(queries), pictures.vectors, config.top)
-    labels = [*config.text, *(f"like {name}" for name in names)]
     return [
         Found(query=label, image_ids=[pictures.ids[place] for place in row], scores=values.tolist())
         for label, row, values in zip(labels, found.tolist(), scores, strict=True)
     ]
 
 
-def _embedded_texts(config: SearchConfig, loaded: LoadedDual, execution: Execution) -> Any:
+def _embedded_texts(config: SearchConfig, loaded: LoadedDual, execution: Execution, terminal: Terminal) -> Any:
     from vltk.batching import SpecialTokens
     from vltk.evaluator.search import embed_queries
     from vltk.language.preparation import load_text_tokenizer
@@ -176,10 +196,13 @@ def _embedded_texts(config: SearchConfig, loaded: LoadedDual, execution: Executi
     if told.vocab_size != loaded.model.config.vocabulary or trained not in (None, told.vocab_sha256):
         problem = f"is not the vocabulary of the run ({told.vocab_size} words, {loaded.model.config.vocabulary} there)"
         raise DataError(problem, where=f"--tokenizer {config.tokenizer}", remedy="name the one of its examples")
+    tokens = [tokenizer.tokens(text) for text in config.text]
+    unknown = tokenizer.special_ids["[UNK]"]
+    for text, found in zip(config.text, tokens, strict=True):
+        if missing := found.ids.count(unknown):
+            terminal.say(f"{text!r}: {missing} of its {len(found.ids)} words are unknown to the run")
     special = SpecialTokens.of(tokenizer.special_ids)
-    return embed_queries(
-        loaded.model, [tokenizer.tokens(text).ids for text in config.text], special, execution=execution
-    )
+    return embed_queries(loaded.model, [one.ids for one in tokens], special, execution=execution)
 
 
 def _write_page(config: SearchConfig, results: list[Found]) -> None:
