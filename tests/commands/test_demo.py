@@ -143,7 +143,7 @@ def test_each_claim_of_a_paper_has_an_outcome_with_an_interval_and_its_seeds(mad
         assert seeds == "1 seed"
     assert [row["value"] for row in rows if row["figure"] == "unchanged pictures"] == [TINY.images]
     sound = next(row for row in rows if row["figure"] == "sound records")
-    assert sound["proves"] == f"of {sound['value']} in {len(STORES)} stores"
+    assert sound["proves"] == f"of {sound['value']:,} in {len(STORES)} stores"
 
 
 def test_the_summary_has_every_stage_and_every_finding(made: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,9 +8,9 @@ from vltk.commands._demo_steps import ISD, POOL
 
 RUNS = {
     "pretrain-fresh": "UNITER from random weights",
-    "pretrain": "UNITER from the weights that come with vltk",
-    "pretrain-joint": "the same, both sides of a pair hidden at once",
-    "pretrain-aligned": "the same, with word-region alignment",
+    "pretrain": "the shipped UNITER, continued",
+    "pretrain-joint": "the shipped UNITER, continued, both sides of a pair hidden at once",
+    "pretrain-aligned": "the shipped UNITER, continued, with word-region alignment",
     "ssrp": "SSRP, first stage",
     "ssrp-probed": "SSRP, second stage",
     "finetune": "UNITER on retrieval",

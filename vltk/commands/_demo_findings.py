@@ -47,7 +47,7 @@ def examples(results: Results) -> Iterator[Finding]:
 def augmentation(results: Results) -> Iterator[Finding]:
     """Say how many texts were said in other words, and how many views were described."""
     told = results["augment-train"]
-    proves = f"share of texts said in other words; {told['parsed']} trees, right by construction"
+    proves = f"share of texts said in other words; {told['parsed']:,} trees, right by construction"
     yield Finding(figure="paraphrased", value=told["changed"], n=told["texts"], proves=proves, unit="fraction")
     proves = "pictures described as they look in a mirror"
     yield Finding(figure="views", value=results["views"]["stored"], proves=proves)
@@ -118,7 +118,7 @@ def verification(results: Results) -> Iterator[Finding]:
     """Count the records that were read again."""
     told = [result for name, result in results.items() if name.startswith("verify-")]
     good, total = (sum(one[key] for one in told) for key in ("good", "records"))
-    yield Finding(figure="sound records", value=good, proves=f"of {total} in {len(told)} stores")
+    yield Finding(figure="sound records", value=good, proves=f"of {total:,} in {len(told)} stores")
 
 
 def report(results: Results) -> Iterator[Finding]:

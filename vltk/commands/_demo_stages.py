@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from vltk.commands import _demo_findings as found
 from vltk.commands._demo_claims import claims_about, runs_of
@@ -76,7 +77,7 @@ def _data(demo: Demo) -> Iterator[Stage]:
 def _training(demo: Demo) -> Iterator[Stage]:
     sizes, start = demo.sizes, {"init": Path(SHIPPED), "learning_rate": 1e-4}
     joint, dual = ("uniter-tiny-retrieval", sizes.finetuning), ("vse-tiny", sizes.dual)
-    learnt = {"init": demo.run("pretrain"), "warmup": sizes.finetuning // 8}
+    learnt: dict[str, Any] = {"init": demo.run("pretrain"), "warmup": sizes.finetuning // 8}
     views = {"views": (demo.store("views"),)}
     # Without the captions that VSRN also learns to write, half of the time is enough.
     mean = {"memory": "mean", "generation": False, "pairs": 64}
@@ -125,6 +126,7 @@ def _training(demo: Demo) -> Iterator[Stage]:
 
 def _measuring(demo: Demo) -> Iterator[Stage]:
     pool, two = demo.run("finetune") / POOL, demo.run("finetune") / TWO_STAGES
+    queries = demo.sizes.queries
     proposed = {"rerank_from": demo.run("dual-gpo"), "candidates": demo.sizes.reranked}
     yield Stage(
         name="eval",
@@ -151,8 +153,8 @@ def _measuring(demo: Demo) -> Iterator[Stage]:
         name="probe",
         proves="whether states hold trees and relations, beside controls that know nothing of them",
         steps=[
-            demo.probe("finetune", queries=0),
-            demo.probe("ssrp-probed", queries=demo.sizes.queries, untrained="leave-out"),
+            demo.probe("finetune", queries=queries),
+            demo.probe("ssrp-probed", queries=queries, untrained="leave-out"),
         ],
         tell=found.probing,
     )
