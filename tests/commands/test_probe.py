@@ -213,8 +213,8 @@ def test_less_can_be_asked_for(made: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("more", "code", "problem"), [
-    (("--matrices", "-1"), 2, "got -1 and 12"),
-    (("--queries", "-2"), 2, "got -2 and 2"),
+    (("--matrices", "-1"), 2, "--matrices: -1 is too small"),
+    (("--queries", "-2"), 2, "--queries: -2 is too small"),
     (("--test-share", "1"), 2, "a share of 1 leaves nothing"),
     (("--folds", "1"), 2, "1 leave nothing to learn"),
     (("--rank", "0"), 2, "each number is positive"),

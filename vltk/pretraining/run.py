@@ -141,10 +141,12 @@ def prepare_run(
         training=training,
         device=device,
         fresh=fresh,
-        about=about_weights(network.encoder.config, model)
-        | {OBJECTIVES: names}
-        | describe_stores([source.features for source in sources], tokenizer, data),
+        about=_about(network, model, names) | describe_stores([one.features for one in sources], tokenizer, data),
     )
+
+
+def _about(network: Any, model: str, objectives: Sequence[str]) -> dict[str, Any]:
+    return about_weights(network.encoder.config, model) | {OBJECTIVES: list(objectives)}
 
 
 def _network(
