@@ -18,7 +18,8 @@ from tests.small_pairs import write_examples, write_features, write_pairs
 from tests.small_runs import make_evaluation, make_run, write_json
 from vltk.metrics.attention_map import attention_map, rank_weights
 from vltk.reporting import picture_attention as maps_module
-from vltk.reporting.answers import gold
+from vltk.reporting.answers import answer_figure, gold
+from vltk.reporting.material import Material
 from vltk.reporting.picture_attention import map_figure
 from vltk.reporting.report import write_report
 from vltk.run_folder.outcomes import OUTCOMES, Outcomes, Series, write_outcomes
@@ -101,6 +102,29 @@ def test_answers_whose_predictions_are_damaged_get_a_line(asked: Path, tmp_path:
 )
 def test_what_is_right_is_told_for_every_kind_of_task(target: object, told: str) -> None:
     assert gold(target) == told  # type: ignore[arg-type]
+
+
+def test_boxes_that_are_right_and_that_were_said_lie_on_the_picture(tmp_path: Path) -> None:
+    Image.new("RGB", (200, 100)).save(tmp_path / "p0.png")
+    example = Example(
+        id="q", image_ids=("p0",), texts=("the ring",), target=BoxTarget(box=(0, 0, 100, 50), annotation_id="1")
+    )
+    said = Prediction(id="q", answer="[100, 50, 200, 100]")
+    figure = answer_figure(example, said, 0.0, Material(pictures={"p0": tmp_path / "p0.png"}), name="a")
+    right, wrong = re.findall(r'<rect class="(l\d)" x="([\d.]+)" y="([\d.]+)" width="([\d.]+)"', figure.body)
+    assert right == ("l2", "0", "24", "60")
+    assert wrong == ("l1", "60", "54", "60")
+    assert figure.alt.endswith("said 'the box 100, 50, 200, 100', right is the box 0, 0, 100, 50.")
+
+
+def test_both_pictures_of_a_statement_are_there(tmp_path: Path) -> None:
+    for name in ("p0", "p1"):
+        Image.new("RGB", (20, 10)).save(tmp_path / f"{name}.png")
+    pictures = {name: tmp_path / f"{name}.png" for name in ("p0", "p1")}
+    example = Example(id="q", image_ids=("p0", "p1"), texts=("both are black",), target=LabelTarget(label="True"))
+    figure = answer_figure(example, Prediction(id="q", answer="False"), 0.0, Material(pictures=pictures), name="a")
+    assert figure.body.count("<image") == 2
+    assert "said: False" in figure.body
 
 
 def test_a_map_shades_what_the_weights_say_and_outlines_the_strongest() -> None:

@@ -93,7 +93,10 @@ def test_a_model_that_is_gone_gets_a_line_and_nothing_is_downloaded(made: Path, 
         page = check(write_report([made / "lxmert-isd"], tmp_path / "page.html").page)
     finally:
         told.write_text(text, "utf-8")
-    assert "lxmert-that-is-not-there shows no attention: nobody/lxmert-that-is-not-there: is not on this machine" in page.text
+    assert (
+        "lxmert-that-is-not-there shows no attention: nobody/lxmert-that-is-not-there: is not on this machine"
+        in page.text
+    )
 
 
 def test_measurements_of_one_model_are_told_apart(made: Path) -> None:
@@ -145,4 +148,5 @@ def test_every_kind_of_run_says_what_it_cannot_show(model: str, tmp_path: Path) 
     told = page.text.split("What these models do not have")[-1]
     assert reasons(model)
     for view, reason in reasons(model).items():
-        assert f"{view} run {model} {reason}." in told
+        assert view in told
+        assert f"{model} {reason}." in told

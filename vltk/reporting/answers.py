@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
@@ -12,19 +13,20 @@ import numpy as np
 from vltk.errors import VltkError
 from vltk.reporting.drawing import WIDTH, Canvas, Figure, shortened
 from vltk.reporting.evidence import Evidence, Measured
-from vltk.reporting.material import SMALL, Material, sentence
+from vltk.reporting.material import SMALL, Ground, Material, sentence
 from vltk.reporting.page import Figures, Section, missing, paragraph
 from vltk.run_folder.outcomes import OUTCOMES, read_outcomes
 from vltk.run_folder.predictions import PREDICTIONS, read_predictions
 from vltk.stores.examples import ExampleStore
 from vltk.types import AnswersTarget, BoxTarget, ChoiceTarget, Example, LabelTarget, Prediction, ScoredTarget, Target
 
-_SIDE = 120.0
-_LETTERS = 36
+_SIDE, _SMALL_SIDE = 120.0, 84.0
+Box = Sequence[float]
 _CUT = " …"
 _INTRO = (
     "Examples that counted most and least, spread over the split: what was asked, what the run said, and what people "
-    "say. The figure above each is what the answer counts, from 0 (wrong) to 1 (right)."
+    "say. The figure above each is what the answer counts, from 0 (wrong) to 1 (right). "
+    "Of two boxes on a picture the green one is right and the orange one was said."
 )
 
 
@@ -98,12 +100,12 @@ def gold(target: Target | None) -> str:
     if isinstance(target, ChoiceTarget):
         return f"answer {target.answer}, rationale {target.rationale}"
     if isinstance(target, BoxTarget):
-        return f"the box {', '.join(f'{value:.0f}' for value in target.box)}"
+        return _corners(target.box)
     return "unknown"
 
 
 def answer_figure(example: Example, prediction: Prediction, counted: float, material: Material, *, name: str) -> Figure:
-    """Draw a picture with the question, the answer that was given, and what people say.
+    """Draw the picture or pictures with the question, the answer that was given, and what people say.
 
     Args:
         example: what was asked.
@@ -113,24 +115,55 @@ def answer_figure(example: Example, prediction: Prediction, counted: float, mate
         name: of the files.
     """
     canvas = Canvas()
-    image_id = example.image_ids[0]
     canvas.text(0, 14, f"Counts {counted:.2f}", size=13, bold=True)
-    address = material.address(image_id, SMALL)
-    if address is None:
-        canvas.rectangle(0, 24, _SIDE, _SIDE, kind="grid")
-        canvas.text(4, 24 + _SIDE / 2, shortened(image_id, 20), kind="muted", size=9)
-    else:
-        canvas.picture(address, 0, 24, _SIDE, _SIDE, fit="xMidYMid meet")
-    y = 34.0
-    lines = [("", line, "ink") for line in textwrap.wrap(sentence(example), _LETTERS, max_lines=4, placeholder=_CUT)]
-    lines += [("said ", shortened(prediction.answer, _LETTERS - 6), "f2" if counted > 0 else "f1")]
-    told = textwrap.wrap(f"right {gold(example.target)}", _LETTERS, max_lines=3, placeholder=_CUT)
-    lines += [("", line, "muted") for line in told]
-    for before, line, kind in lines:
-        canvas.text(_SIDE + 12, y, f"{before}{line}", kind=kind, size=12, bold=bool(before))
+    side = _SIDE if len(example.image_ids) == 1 else _SMALL_SIDE
+    said, right = _said(prediction, example.target), gold(example.target)
+    for place, image_id in enumerate(example.image_ids):
+        _picture(canvas, material, image_id, place * (side + 4), side, _boxes(prediction, example.target))
+    x = len(example.image_ids) * (side + 4) + 8
+    letters, y = int((WIDTH - x) / 6.6), 34.0
+    rows = [(text, "ink", False) for text in textwrap.wrap(sentence(example), letters, max_lines=4, placeholder=_CUT)]
+    rows.append((shortened(f"said: {said}", letters), "f2" if counted > 0 else "f1", True))
+    wrapped = textwrap.wrap(f"right: {right}", letters, max_lines=3, placeholder=_CUT)
+    rows += [(text, "muted", False) for text in wrapped]
+    for text, kind, bold in rows:
+        canvas.text(x, y, text, kind=kind, size=12, bold=bold)
         y += 16
-    alt = (
-        f"{sentence(example)!r} about picture {image_id}: said {prediction.answer!r}, right is {gold(example.target)}."
-    )
-    height = max(24 + _SIDE, y) + 2
+    shown = " and ".join(example.image_ids)
+    alt = f"{sentence(example)!r} about picture {shown}: said {said!r}, right is {right}."
+    height = max(24 + side, y) + 2
     return Figure(name=name, title=sentence(example), alt=alt, body=canvas.body, width=WIDTH, height=height)
+
+
+def _picture(canvas: Canvas, material: Material, image_id: str, x: float, side: float, boxes: Sequence[Box]) -> None:
+    """Draw a picture into a square, with the boxes that are right (first colour) and that were said."""
+    address, size = material.address(image_id, SMALL), material.size(image_id)
+    if address is None or size is None:
+        canvas.rectangle(x, 24, side, side, kind="grid")
+        canvas.text(x + 4, 24 + side / 2, shortened(image_id, int(side / 6)), kind="muted", size=9)
+        return
+    width = side * size[0] / max(size)
+    ground = Ground(size=size, address=address, x=x + (side - width) / 2, y=24, width=width)
+    ground.draw(canvas)
+    for kind, box in zip(("l2", "l1"), boxes, strict=False):
+        canvas.rectangle(*ground.place(box), kind=kind, stroke_width=2)
+
+
+def _boxes(prediction: Prediction, target: Target | None) -> list[Box]:
+    """Return the box that is right and the one that was said; none for tasks without boxes."""
+    if not isinstance(target, BoxTarget):
+        return []
+    try:
+        box = [float(value) for value in json.loads(prediction.answer)]
+    except (TypeError, ValueError):
+        return [target.box]
+    return [target.box, box] if len(box) == 4 else [target.box]
+
+
+def _said(prediction: Prediction, target: Target | None) -> str:
+    boxes = _boxes(prediction, target)
+    return _corners(boxes[1]) if len(boxes) == 2 else prediction.answer
+
+
+def _corners(box: Box) -> str:
+    return f"the box {', '.join(f'{value:.0f}' for value in box)}"

@@ -10,7 +10,7 @@ import numpy as np
 from vltk.reporting.charts import Trace, line_chart
 from vltk.reporting.drawing import Figure
 from vltk.reporting.evidence import Evidence
-from vltk.reporting.notation import bare, metric_name
+from vltk.reporting.notation import PLAIN, Unit, bare, metric_name, unit_of
 from vltk.reporting.page import Figures, Section, missing
 
 VALIDATION = "validation "
@@ -30,10 +30,10 @@ _INTRO = (
 
 
 def learning(runs: Sequence[Evidence]) -> Section:
-    """Return one figure a column of ``metrics.jsonl``, with a line for each run that has it."""
+    """Return one figure a column of ``metrics.jsonl`` that has points to join, with a line for each run that has it."""
     section = Section(key="learning", title="Learning", intro=_INTRO)
     losses, validations, pace = _columns(runs)
-    drawn = [_figure(name, runs) for name in (*losses, *validations, *pace)]
+    drawn = [figure for name in (*losses, *validations, *pace) if (figure := _figure(name, runs)) is not None]
     if drawn:
         section.parts.append(Figures(figures=drawn))
     if not any(run.trained for run in runs):
@@ -51,18 +51,24 @@ def _columns(runs: Sequence[Evidence]) -> tuple[list[str], list[str], list[str]]
     losses = [name for name in names if not name.startswith(VALIDATION) and name not in (*_BESIDE, *_PACE)]
     validations = [name for name in names if name.startswith(VALIDATION)]
     recalls = [VALIDATION + name for name in _RECALLS if VALIDATION + name in validations]
-    return losses[: 2 * _MOST], (recalls or validations)[:_MOST], [name for name in _PACE if name in names]
+    # Of a task's figures those of all examples, not those of each kind.
+    whole = recalls or [name for name in validations if " of " not in name]
+    return losses[: 2 * _MOST], (whole or validations)[:_MOST], [name for name in _PACE if name in names]
 
 
-def _figure(name: str, runs: Sequence[Evidence]) -> Figure:
-    traces = [trace for run in runs if (trace := _trace(name, run)) is not None]
+def _figure(name: str, runs: Sequence[Evidence]) -> Figure | None:
+    """Draw a column of all runs; None where no run has two points of it."""
     validation = name.startswith(VALIDATION)
     plain = name.removeprefix(VALIDATION)
+    unit = _unit(plain, runs) if validation else PLAIN
+    traces = [trace for run in runs if (trace := _trace(name, run, unit.factor)) is not None]
+    if all(len(trace.x) < 2 for trace in traces):
+        return None
     title = f"Validation: {metric_name(plain)}" if validation else _NAMES.get(name, f"Training loss: {name}")
     ends = "; ".join(f"{trace.label} ends at {bare(trace.y[-1])}" for trace in traces)
     values = [value for trace in traces for value in trace.y]
     steep = not validation and name != "rate" and min(values) > 0 and max(values) > _FACTOR * min(values)
-    subtitle = _unit(plain) if validation else "" if name == "rate" else "mean since the last point"
+    subtitle = unit.name if validation else "" if name == "rate" else "mean since the last point"
     return line_chart(
         traces,
         name=f"learning-{name.replace(' ', '-')}",
@@ -75,17 +81,20 @@ def _figure(name: str, runs: Sequence[Evidence]) -> Figure:
     )
 
 
-def _unit(metric: str) -> str:
-    """Return what a validation counts; journals, unlike receipts, do not say it."""
-    if metric == "rsum":
-        return "percent, of 600; higher is better"
-    if "rank" in metric:
-        return "rank of the right answer; lower is better"
-    return "percent; higher is better" if metric.startswith(("t2i", "i2t")) else ""
+def _unit(metric: str, runs: Sequence[Evidence]) -> Unit:
+    """Return what a validation counts, as some receipt says; journals do not say it."""
+    receipts = [row for run in runs for one in run.of("evaluation") for row in one.metrics().values()]
+    receipts += [row for run in runs for row in run.results.get("metrics") or () if isinstance(row, Mapping)]
+    found = next((row for row in receipts if row.get("metric") == metric), None)
+    if found is None and metric.startswith(("t2i", "i2t", "rsum")):
+        found = {"metric": metric, "unit": "rank" if "rank" in metric else "percent"}
+    return PLAIN if found is None else unit_of(found)
 
 
-def _trace(name: str, run: Evidence) -> Trace | None:
-    points = [(float(line["step"]), value) for line in run.journal if (value := _value(line, name)) is not None]
+def _trace(name: str, run: Evidence, factor: float) -> Trace | None:
+    points = [
+        (float(line["step"]), factor * value) for line in run.journal if (value := _value(line, name)) is not None
+    ]
     if not points:
         return None
     pairs = np.array(sorted(points))

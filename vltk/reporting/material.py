@@ -11,7 +11,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from vltk.detection.images import list_images
+from vltk.detection.images import decode, list_images
+from vltk.errors import VltkError
 from vltk.evaluation import Stores
 from vltk.isd.objects import Annotated, annotated
 from vltk.reporting.drawing import Canvas, number, shortened, text_width
@@ -53,6 +54,15 @@ class Material:
     def address(self, image_id: str, side: int) -> str | None:
         """Return a picture as a data address; None where there is none."""
         return self._thumbnails.get(image_id, side)
+
+    def size(self, image_id: str) -> tuple[int, int] | None:
+        """Return width and height of a picture in pixels; None where there is none, or none that can be read."""
+        path = self.pictures.get(image_id)
+        try:
+            pixels = None if path is None else decode(path)
+        except VltkError:
+            return None
+        return None if pixels is None else (pixels.shape[1], pixels.shape[0])
 
     def stores(self, one: Measured | None) -> tuple[tuple[Path, ...], tuple[Path, ...]] | None:
         """Return the example and feature stores of a measurement, else those that were named; None without any."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from vltk.reporting.evidence import Evidence
 from vltk.reporting.joint_attention import LOOKED_AT
@@ -45,19 +45,14 @@ def reasons(model: str) -> dict[str, str]:
 
 
 def not_shown(runs: Sequence[Evidence]) -> Section:
-    """Return a line for each view that some runs cannot have, with the reason; nothing where all have all."""
+    """Return a line for each reason why some runs have no part for some views; nothing where all have all."""
     section = Section(key="not-shown", title="What these models do not have", intro=_INTRO)
-    names: dict[tuple[str, str], list[str]] = {}
+    found: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
     for run in runs:
         for view, reason in reasons(run.model).items():
-            names.setdefault((view, f"{run.model} {reason}"), []).append(run.name)
-    rows = [[view, ", ".join(several), f"{reason}."] for (view, reason), several in _sorted(names).items()]
-    if rows:
-        section.parts.append(table(["view", "runs", "why"], rows))
+            views, names = found.setdefault(f"{run.model} {reason}.", ({}, {}))
+            views[view] = names[run.name] = None
+    if found:
+        rows = [[", ".join(names), "; ".join(views), reason] for reason, (views, names) in found.items()]
+        section.parts.append(table(["runs", "have no view of", "why"], rows))
     return section
-
-
-def _sorted(names: Mapping[tuple[str, str], list[str]]) -> dict[tuple[str, str], list[str]]:
-    """Return the lines with those of one view together, views in the order in which they came."""
-    views = list(dict.fromkeys(view for view, _ in names))
-    return {key: names[key] for key in sorted(names, key=lambda key: views.index(key[0]))}

@@ -11,6 +11,8 @@ _RETRIEVAL = {"t2i": "text to image", "i2t": "image to text"}
 _RECALL = re.compile(r"(t2i|i2t)_(r(\d+)|median_rank|mean_rank)(?P<rest>.*)")
 _NAMES = {"isda": "ISDa", "singular": "L(s)", "distributed": "L(d)", "rsum": "sum of six recalls"}
 _LEAST_P = 0.001
+NO_BREAK = "\N{NO-BREAK SPACE}"
+"""Between a number and its unit, which belong on one line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,7 @@ class Unit:
 
     def told(self, value: float) -> str:
         """Return a figure of a receipt with its unit."""
-        return f"{self.text(value)}{'' if self.name == '' else ' '}{self.name}"
+        return f"{self.text(value)}{NO_BREAK if self.name else ''}{self.name}"
 
 
 PLAIN = Unit(name="", digits=2)
@@ -55,7 +57,7 @@ def unit_of(row: Mapping[str, Any]) -> Unit:
 
     Example:
         >>> unit_of({"metric": "accuracy", "unit": "fraction"}).told(0.5)
-        '50.0 %'
+        '50.0\\xa0%'
         >>> unit_of({"metric": "rsum", "unit": "percent"}).name
         'of 600'
     """
@@ -135,7 +137,7 @@ def figure_told(row: Mapping[str, Any]) -> str:
 
     Example:
         >>> figure_told({"value": 0.5, "unit": "fraction", "interval_95": [0.4, 0.6]})
-        '50.0 % [40.0, 60.0]'
+        '50.0\\xa0% [40.0, 60.0]'
     """
     unit, ends = unit_of(row), row.get("interval_95")
     told = unit.told(row["value"])

@@ -27,6 +27,7 @@ from vltk.reporting.tree_figure import picture_tree, sentence_trees
 from vltk.tasks._task import Split
 
 SENTENCES = "sentences.jsonl"
+_SHOWN = 3
 _SIZE = re.compile(r'<svg[^>]*? width="([\d.]+)" height="([\d.]+)"')
 _INTRO = (
     "Whether the states of words know how the sentence is built. A probe is a linear map under which states of words "
@@ -63,10 +64,14 @@ def _shown(section: Section, run: Evidence, one: Measured, material: Material) -
         section.parts.append(Figures(figures=figures))
     told = "; ".join(f"{metric_name(name)} {figure_told(row)}" for name, row in list(one.metrics().items())[:4])
     section.parts.append(paragraph(f"{told}.", kind="note"))
-    lines = chosen(_lines(one))
+    all_lines = _lines(one)
+    # Those whose relations were kept have more to show.
+    kept = [line for line in all_lines if "region_edges" in line]
+    lines = chosen(kept if len(kept) >= _SHOWN else all_lines)
     if lines:
+        of = f" of the {len(kept):,} whose relations were kept" if _SHOWN <= len(kept) < len(all_lines) else ""
         legend = (
-            "Below, the sentence that came out best, one in the middle and the worst: gold trees above the words, "
+            f"Below, the sentence that came out best{of}, one in the middle and the worst: gold trees above the words, "
             "predicted ones below in colour, dashed what the gold tree lacks. Beside each its distances, the darker "
             "the nearer, and the shortest tree over the regions of its picture, which has no gold one."
         )
@@ -145,7 +150,7 @@ def _lines(one: Measured) -> list[dict[str, Any]]:
 def chosen(lines: Sequence[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
     """Return the sentence that came out best, one in the middle and the worst, the longest of equals."""
     order = sorted(lines, key=lambda line: (line["right"] / line["edges"], line["edges"]))
-    if len(order) < 3:
+    if len(order) < _SHOWN:
         return [("Sentence", line) for line in order]
     lowest = order[0]["right"] / order[0]["edges"]
     worst = max((line for line in order if line["right"] / line["edges"] == lowest), key=lambda line: line["edges"])
