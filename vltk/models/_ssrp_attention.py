@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -40,9 +40,9 @@ class SSRPWithScores(nn.Module):
     def __init__(self, model: SSRP) -> None:
         super().__init__()
         self.model = model
-        self.layers: Sequence[dict[str, Call]] = [
-            *({"LL": (layer.attention, 0)} for layer in model.text_layers),
-            *({"VV": (layer.attention, 0)} for layer in model.region_layers),
+        alone = {"LL": model.text_layers, "VV": model.region_layers}
+        self.layers: Sequence[Mapping[str, Call]] = [
+            *({name: (_attention(layer), 0)} for name, stack in alone.items() for layer in stack),
             *(_blocks(layer) for layer in model.joint_layers),
         ]
 
@@ -74,12 +74,16 @@ class SSRPWithScores(nn.Module):
         return replace(output, attention_scores=scores)
 
 
-def _blocks(layer: Any) -> dict[str, Call]:
+def _attention(layer: Any) -> nn.Module:
+    return cast(nn.Module, layer.attention)
+
+
+def _blocks(layer: nn.Module) -> Mapping[str, Call]:
     """Return the attention of a layer of both modalities; SSRP-Share's sees each alone, with the same weights."""
     if not isinstance(layer, CrossLayer):
-        return {"LL": (layer.attention, 0), "VV": (layer.attention, 1)}
-    crossing: dict[str, Call] = {"LV": (layer.cross, 0)} | ({"VL": (layer.cross, 1)} if layer.both else {})
-    return crossing | {"LL": (layer.text.attention, 0), "VV": (layer.regions.attention, 0)}
+        return {"LL": (_attention(layer), 0), "VV": (_attention(layer), 1)}
+    blocks: dict[str, Call] = {"LL": (layer.text.attention, 0), "VV": (layer.regions.attention, 0)}
+    return blocks | {"LV": (layer.cross, 0)} | ({"VL": (layer.cross, 1)} if layer.both else {})
 
 
 @contextmanager
