@@ -317,21 +317,23 @@ def test_a_step_is_known_by_its_recipe_and_by_the_weights_behind_a_name(tmp_path
 def test_other_weights_behind_a_name_are_noticed_also_where_the_walk_was_stopped_at_once(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, other = tmp_path / "demo", tmp_path / "other"
+    out, other, half = tmp_path / "demo", tmp_path / "other", tmp_path / "demo" / "runs" / "pretrain" / "half"
     shutil.copytree(made, out)
     other.mkdir()
     content = bytearray((_checkpoints.SHIPPED / "uniter-tiny.safetensors").read_bytes())
     content[-1] ^= 1
     (other / "uniter-tiny.safetensors").write_bytes(content)
-    monkeypatch.setattr(_checkpoints, "SHIPPED", other)
     interrupt(monkeypatch, "pretrain")
-    for _ in range(2):
+    for shipped, goes_on in ((other, False), (other, True), (_checkpoints.SHIPPED, False)):
+        monkeypatch.setattr(_checkpoints, "SHIPPED", shipped)
+        half.mkdir(parents=True, exist_ok=True)
         code, _, err = call(capsys, "--quick", "--out", str(out))
         assert code == 130
         (line,) = [shlex.split(line) for line in err.splitlines() if line.startswith("  $ ")]
-        assert line[line.index("--out") + 1] == str(out / "runs" / "pretrain")
+        assert line[line.index("--out") + 1] == str(half.parent)
+        assert half.exists() == goes_on
     names = [step.name for stage in stages(Demo(out=out, sizes=TINY, seed=0)) for step in stage.steps]
-    assert {path.stem for path in (out / "steps").iterdir()} == set(names[: names.index("pretrain")])
+    assert {path.stem for path in (out / "steps").iterdir()} == set(names[: names.index("pretrain") + 1])
     assert [path.name for path in (out / "runs").iterdir()] == ["pretrain-fresh"]
 
 

@@ -224,7 +224,7 @@ class Walk:
         if record.get("asked") != step.asked(self.root):
             self._forget_from(step)
             return None
-        there = step.made is None or step.made.exists()
+        there = "result" in record and (step.made is None or step.made.exists())
         return record if there and not step.always else None
 
     def _forget_from(self, step: Step) -> None:
@@ -238,8 +238,11 @@ class Walk:
         from vltk.stores.whole_files import write_whole
 
         terminal.say(f"  $ {step.line}")
+        record: dict[str, Any] = {"asked": step.asked(self.root)}
+        # What is half made must not go on as something else.
+        write_whole(self._file(step), [json.dumps(record, indent=2) + "\n"])
         begin = time.monotonic()
-        record: dict[str, Any] = {"asked": step.asked(self.root), "result": step.run(terminal)}
+        record["result"] = step.run(terminal)
         record["seconds"] = round(time.monotonic() - begin, 1)
         write_whole(self._file(step), [json.dumps(record, indent=2) + "\n"])
         return record
