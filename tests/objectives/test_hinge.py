@@ -110,6 +110,23 @@ def test_collapse_is_named_with_its_remedy() -> None:
         watch.see(collapsed)
 
 
+def test_what_has_all_but_collapsed_is_told_once_and_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    watch = CollapseWatch(margin=0.2, patience=3)
+    spread = torch.full((64,), 0.2)
+    spread[:4] += torch.tensor([0.02, -0.01, 0.02, 0.01])  # some order is left
+    for _ in range(2):
+        watch.see(Losses(values=spread, count=1))
+    assert not caplog.records
+    for _ in range(5):
+        watch.see(Losses(values=spread, count=1))
+    assert [record.getMessage() for record in caplog.records] == [
+        "the hinge loss has stood within 1 % of 2 x batch x margin = 12.8 for 3 batches: the embeddings have all but "
+        "become one; begin with all negatives (--mean-warmup 1 or more), or lower --learning-rate"
+    ]
+    watch.see(Losses(values=spread * 1.02, count=1))
+    assert watch.near == 0
+
+
 def test_training_collapses_by_name() -> None:
     model = BIGRU.build()
     with torch.no_grad():

@@ -6,6 +6,7 @@ text.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,6 +22,9 @@ from vltk.types import Batch, Losses
 
 PAIRS, ALL, HARDEST = "pairs", "all-negatives", "hardest-negatives"
 """Names of the loss, as the items of a training plan call it: as the schedule says, or one of its two forms."""
+_AT_MARGIN = 0.01
+"""Share of the margin within which a loss stands at it."""
+_LOG = logging.getLogger("vltk.training")
 
 
 def hinge_loss(
@@ -166,13 +170,18 @@ class DualSchedule:
 class CollapseWatch:
     """Notices that all embeddings have become one: the loss then stands at 2 x batch x margin.
 
+    Where every single loss stands there, nothing is left to learn from, and training ends. Where their mean does, some
+    order is left: published settings without a warm-up can stay there for long and come free again, so that this is
+    said in the log and training goes on.
+
     Args:
         margin: of the loss.
-        patience: batches in a row, all of which stand there.
+        patience: batches in a row that stand there.
     """
 
     def __init__(self, *, margin: float, patience: int = 100) -> None:
-        self.margin, self.patience, self.stuck = margin, patience, 0
+        self.margin, self.patience = margin, patience
+        self.stuck = self.near = 0
 
     def see(self, losses: Losses) -> None:
         """Look at the [2 B] losses of the hardest negatives.
@@ -180,17 +189,17 @@ class CollapseWatch:
         Raises:
             VltkError: the embeddings have collapsed.
         """
-        values = losses.values.detach()
-        at_margin = bool(((values - self.margin).abs() < 0.01 * self.margin).all())
-        self.stuck = self.stuck + 1 if at_margin else 0
+        away = (losses.values.detach() - self.margin).abs() / self.margin
+        self.stuck = self.stuck + 1 if float(away.max()) < _AT_MARGIN else 0
+        self.near = self.near + 1 if float(away.mean()) < _AT_MARGIN else 0
+        total = f"2 x batch x margin = {len(away) * self.margin:.4g} for {self.patience} batches"
+        remedy = "begin with all negatives (--mean-warmup 1 or more), or lower --learning-rate"
         if self.stuck >= self.patience:
-            total = f"{len(values) * self.margin:.4g}"
-            problem = (
-                f"the hinge loss has stood at 2 x batch x margin = {total} for {self.stuck} batches: the embeddings of "
-                "all pictures and texts have become one"
-            )
-            remedy = "begin with all negatives (--mean-warmup 1 or more), or lower --learning-rate"
+            problem = f"the hinge loss has stood at {total}: the embeddings of all pictures and texts have become one"
             raise VltkError(problem, where="training", remedy=remedy)
+        if self.near == self.patience:
+            problem = f"the hinge loss has stood within 1 % of {total}: the embeddings have all but become one"
+            _LOG.warning("%s; %s", problem, remedy)
 
 
 class DualTraining(nn.Module):
