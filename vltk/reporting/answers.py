@@ -11,7 +11,7 @@ from html import escape
 import numpy as np
 
 from vltk.errors import VltkError
-from vltk.reporting.drawing import WIDTH, Canvas, Figure, shortened
+from vltk.reporting.drawing import ELLIPSIS, WIDTH, Canvas, Figure, shortened
 from vltk.reporting.evidence import Evidence, Measured
 from vltk.reporting.material import SMALL, Ground, Material, sentence
 from vltk.reporting.page import Figures, Section, missing, paragraph
@@ -22,7 +22,6 @@ from vltk.types import AnswersTarget, BoxTarget, ChoiceTarget, Example, LabelTar
 
 _SIDE, _SMALL_SIDE = 120.0, 84.0
 Box = Sequence[float]
-_CUT = " …"
 _INTRO = (
     "Examples that counted most and least, spread over the split: what was asked, what the run said, and what people "
     "say. The figure above each is what the answer counts, from 0 (wrong) to 1 (right). "
@@ -122,9 +121,11 @@ def answer_figure(example: Example, prediction: Prediction, counted: float, mate
         _picture(canvas, material, image_id, place * (side + 4), side, _boxes(prediction, example.target))
     x = len(example.image_ids) * (side + 4) + 8
     letters, y = int((WIDTH - x) / 6.6), 34.0
-    rows = [(text, "ink", False) for text in textwrap.wrap(sentence(example), letters, max_lines=4, placeholder=_CUT)]
+    rows = [
+        (text, "ink", False) for text in textwrap.wrap(sentence(example), letters, max_lines=4, placeholder=ELLIPSIS)
+    ]
     rows.append((shortened(f"said: {said}", letters), "f2" if counted > 0 else "f1", True))
-    wrapped = textwrap.wrap(f"right: {right}", letters, max_lines=3, placeholder=_CUT)
+    wrapped = textwrap.wrap(f"right: {right}", letters, max_lines=3, placeholder=ELLIPSIS)
     rows += [(text, "muted", False) for text in wrapped]
     for text, kind, bold in rows:
         canvas.text(x, y, text, kind=kind, size=12, bold=bold)

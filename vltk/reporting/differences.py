@@ -9,13 +9,12 @@ from vltk.errors import VltkError
 from vltk.reporting.charts import Mark, interval_chart
 from vltk.reporting.drawing import Figure
 from vltk.reporting.evidence import Evidence, Kind, Measured
-from vltk.reporting.notation import Unit, gap_of, metric_name, probability, signed, unit_of
+from vltk.reporting.notation import LEVEL, Unit, gap_of, metric_name, probability, signed, unit_of
 from vltk.reporting.page import Figures, Section, missing, paragraph, table
 from vltk.reporting.recall import Pair, legend_of
 from vltk.run_folder.comparison import Difference, compare
 from vltk.run_folder.outcomes import OUTCOMES, read_outcomes
 
-_LEVEL = 0.05
 _KINDS: tuple[Kind, ...] = ("evaluation", "distance", "probe")
 _INTRO = (
     "Each run against the first one, item by item: both answered the same examples, so that what is easy or hard for "
@@ -95,7 +94,7 @@ def _figure(first: Pair, found: Sequence[tuple[Evidence, list[Difference]]], kin
                 colour=run.colour,
                 value=unit.factor * one.difference,
                 interval=(unit.factor * one.interval_95[0], unit.factor * one.interval_95[1]),
-                text=signed(unit.factor * one.difference, unit.digits) + ("*" if one.p_holm < _LEVEL else ""),
+                text=signed(unit.factor * one.difference, unit.digits) + ("*" if one.p_holm < LEVEL else ""),
             )
             for run, one in told
         ]
@@ -123,7 +122,7 @@ def _finding(first: Evidence, found: Sequence[tuple[Evidence, list[Difference]]]
     """Say in a sentence what came out, also where nothing did."""
     told = []
     for run, several in found:
-        sure = [metric_name(one.metric) for one in several if one.p_holm < _LEVEL]
+        sure = [metric_name(one.metric) for one in several if one.p_holm < LEVEL]
         what = f"differs from {first.name} in {'; '.join(sure)}" if sure else f"does not differ from {first.name}"
         told.append(f"{run.name} {what} beyond chance.")
     return f"{' '.join(told)} ({found[0][1][0].n:,} items.)"

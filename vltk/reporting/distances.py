@@ -10,11 +10,10 @@ from vltk.isd.encoder import JOINT
 from vltk.reporting.charts import Trace, heat_chart, line_chart
 from vltk.reporting.drawing import Figure
 from vltk.reporting.evidence import Evidence, Measured
-from vltk.reporting.notation import bare, metric_name, probability, ranged, unit_of
+from vltk.reporting.notation import LEVEL, bare, metric_name, probability, ranged, unit_of
 from vltk.reporting.page import Figures, Section, missing, paragraph
 from vltk.reporting.recall import Pair, figures_table
 
-_LEVEL = 0.05
 _INTRO = (
     "Words of a caption attend to each other, and so do regions of a picture. ISDa (IAIS, section 2.3) is how far "
     "apart these two patterns are for the same objects: 0 where words relate exactly as their regions do, in nats (the "
@@ -91,7 +90,7 @@ def _summary(run: Evidence, one: Measured) -> str:
         return ""
     low, high = chance["interval_95"]
     value, unit = one.metrics()["ISDa"]["value"], unit_of(one.metrics()["ISDa"])
-    sure = chance["p"] < _LEVEL
+    sure = chance["p"] < LEVEL
     told = (
         f"{run.name}: ISDa is {unit.told(value)}. With the objects of each picture mixed up at random it would be "
         f"{unit.text(chance['mean'])} {ranged((low, high), unit)} ({chance['shuffles']:,} mixtures), so that what was "

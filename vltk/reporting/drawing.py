@@ -19,6 +19,8 @@ WIDTH = 360
 """Of a figure, in its own units: a phone shows it at about its size, a wide screen several side by side."""
 MARGIN = 8
 """Around the drawing in a file."""
+ELLIPSIS = " …"
+"""Ends lines of a text that is longer than there is room."""
 _LETTER = 0.61
 _NARROW, _WIDE = frozenset("ijlt.,:;'|!fr()[] -"), frozenset("mwMW@%")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from html import escape
 from itertools import islice
 
@@ -12,9 +12,9 @@ from vltk.models._hub_encoders import KINDS
 from vltk.reporting.attention import PairAttention, open_encoder, read_attention
 from vltk.reporting.evidence import Evidence, Measured
 from vltk.reporting.heads import maps_figure, patterns_figure, shapes_of
-from vltk.reporting.material import LARGE, Material, region_names
+from vltk.reporting.material import LARGE, Material, region_names, split_regions
 from vltk.reporting.page import Figures, Section, missing, paragraph
-from vltk.reporting.retrievals import read_ranking
+from vltk.reporting.retrievals import telling
 from vltk.reporting.stacks import stacks_figure
 from vltk.reporting.words import (
     best_layer,
@@ -40,13 +40,16 @@ _INTRO = (
 def joint_attention(runs: Sequence[Evidence], material: Material) -> Section:
     """Return what the encoder of each run attends to, on pairs of its last measurement."""
     section = Section(key="attention", title="Words and regions", intro=_INTRO, style=widget_style())
+    known: set[str] = set()
     for place, run in enumerate(runs):
-        if run.model not in LOOKED_AT or not run.source:
+        if not run.source:
             continue
         try:
             split = _split(section, run, material)
-            if split is not None:
-                _seen(section, run, split, material, key=f"words-{place}")
+            if split is not None and run.model in LOOKED_AT:
+                known |= _seen(section, run, split, material, key=f"words-{place}")
+            elif split is not None:
+                known |= _regions_alone(section, run, split, material, known)
         except VltkError as error:
             section.parts.append(paragraph(f"{run.name} shows no attention: {error}.", kind="missing"))
     return section
@@ -61,7 +64,29 @@ def _split(section: Section, run: Evidence, material: Material) -> Split | None:
     return found
 
 
-def _seen(section: Section, run: Evidence, split: Split, material: Material, *, key: str) -> None:
+def _regions_alone(
+    section: Section, run: Evidence, split: Split, material: Material, known: Collection[str]
+) -> set[str]:
+    """Show the regions that a model reads in which no word meets one, where they are not on the page yet."""
+    names = _chosen(run.shown, split, material.count)
+    pictures = dict.fromkeys(name for one in names for name in split.examples.get(one).image_ids)
+    figures = []
+    for place, image_id in enumerate(name for name in pictures if name not in known and name in split.features):
+        picture = split_regions(split, image_id).picture
+        if picture.boxes is not None and len(picture):
+            address = material.address(image_id, LARGE)
+            labels = region_names(split, image_id)
+            figures.append(regions_figure(picture, labels, address, name=f"regions-{run.name}-{place}"))
+    if figures:
+        section.parts.append(f"<h3>{escape(run.name)}</h3>\n")
+        told = f"The regions that {run.name} reads. It embeds texts and pictures each alone, so that no word meets one."
+        section.parts.append(paragraph(told, kind="note"))
+        section.parts.append(Figures(figures=figures))
+    return set(pictures)
+
+
+def _seen(section: Section, run: Evidence, split: Split, material: Material, *, key: str) -> set[str]:
+    """Show what a run attends to; return the pictures that are shown."""
     chosen = _chosen(run.shown, split, material.count)
     ids = list(dict.fromkeys([*chosen, *(example.id for example in islice(split.examples, _PAIRS))]))[:_PAIRS]
     ids = [name for name in ids if split.examples.get(name).tokens and split.examples.get(name).tokens[0].ids]
@@ -83,6 +108,7 @@ def _seen(section: Section, run: Evidence, split: Split, material: Material, *, 
     for place, pair in enumerate(pairs[: len(chosen)]):
         _pair(section, run, pair, split, material, layer=layer, key=f"{key}-{place}")
     _layers(section, run, pairs, shown=min(len(chosen), 2))
+    return {pair.picture.image_id for pair in pairs[: len(chosen)]}
 
 
 def _pair(
@@ -100,7 +126,7 @@ def _pair(
     labels = region_names(split, pair.picture.image_id)
     address = material.address(pair.picture.image_id, LARGE)
     name = f"{run.name}-{key.rsplit('-', 1)[-1]}"
-    regions = regions_figure(pair, labels, address, name=f"regions-{name}", title=f"Picture {pair.picture.image_id}")
+    regions = regions_figure(pair.picture, labels, address, name=f"regions-{name}")
     if layer is None:
         section.parts.append(Figures(figures=[regions]))
         return
@@ -134,11 +160,6 @@ def _layers(section: Section, run: Evidence, pairs: Sequence[PairAttention], *, 
 
 def _chosen(one: Measured | None, split: Split, count: int) -> list[str]:
     """Return examples to look at: a query that went best, one that went worst, and the first ones."""
-    ranking = None if one is None else read_ranking(one)
-    found: list[str] = []
-    if ranking is not None:
-        best, worst = ranking.extremes("t2i", 1)
-        found = [ranking.matrix.text_ids[row] for row in (*best, *worst)]
-        found = [name for name in found if name in split.examples]
+    found = [name for name in telling(one, "t2i") if name in split.examples]
     first = [example.id for example in islice(split.examples, 0, 20 * count, 5)]
     return list(dict.fromkeys([*found, *first]))[:count]

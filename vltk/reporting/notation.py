@@ -10,6 +10,8 @@ from typing import Any
 _RETRIEVAL = {"t2i": "text to image", "i2t": "image to text"}
 _RECALL = re.compile(r"(t2i|i2t)_(r(\d+)|median_rank|mean_rank)(?P<rest>.*)")
 _NAMES = {"isda": "ISDa", "singular": "L(s)", "distributed": "L(d)", "rsum": "sum of six recalls"}
+LEVEL = 0.05
+"""Below this probability of chance a difference counts as one."""
 _LEAST_P = 0.001
 NO_BREAK = "\N{NO-BREAK SPACE}"
 """Between a number and its unit, which belong on one line."""

@@ -43,7 +43,8 @@ dl{{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.15rem .9re
 dt{{color:var(--muted)}}dd{{margin:0;overflow-wrap:anywhere}}
 details{{margin:.5rem 0;font-size:.875rem}}summary{{cursor:pointer;color:var(--c0)}}
 .chip{{display:inline-block;width:.75em;height:.75em;border-radius:50%;margin-right:.4em}}
-.trees{{overflow-x:auto}}.trees>svg{{fill:var(--ink)}}.trees [stroke="{GOLD}"]{{stroke:var(--ink)}}
+.trees{{overflow-x:auto}}.trees>svg{{fill:var(--ink)}}.picture-tree{{max-width:100%;height:auto}}
+.trees [stroke="{GOLD}"]{{stroke:var(--ink)}}
 .trees [stroke="{PREDICTED}"]{{stroke:var(--c1)}}.trees [fill="{PREDICTED}"]{{fill:var(--c1)}}
 .trees text[stroke]{{stroke:var(--paper)}}
 @media (max-width:40rem){{.scroll tr>:first-child{{position:sticky;left:0;background:var(--paper);

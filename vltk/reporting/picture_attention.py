@@ -21,7 +21,7 @@ from vltk.reporting.drawing import WIDTH, Canvas, Figure, heat_address
 from vltk.reporting.evidence import Evidence, Measured
 from vltk.reporting.material import LARGE, Ground, Material
 from vltk.reporting.page import Figures, Section, missing, paragraph
-from vltk.reporting.retrievals import read_ranking
+from vltk.reporting.retrievals import telling
 from vltk.stores.ordered_features import ordered
 from vltk.tasks._task import Split
 from vltk.types import RegionFeatures
@@ -117,10 +117,6 @@ def map_figure(
 
 def _chosen(one: Measured | None, split: Split, count: int) -> list[str]:
     """Return pictures to look at: queries that went best and worst, and the first ones."""
-    ranking = None if one is None else read_ranking(one)
-    found: list[str] = []
-    if ranking is not None:
-        best, worst = ranking.extremes("i2t", 1)
-        found = [ranking.matrix.image_ids[row] for row in (*best, *worst)]
+    found = telling(one, "i2t")
     first = [example.image_ids[0] for example in islice(split.examples, 20 * count)]
     return [name for name in dict.fromkeys([*found, *first]) if name in split.features][:count]

@@ -48,7 +48,9 @@ def quality(runs: Sequence[Evidence]) -> Section:
             section.parts.append(Figures(figures=drawn))
         section.parts.append(_table(group))
         card = group[0][1].results.get("protocol", {})
-        section.parts.append(folded("Protocol", definitions((str(k), str(v)) for k, v in card.items())))
+        section.parts.append(
+            folded("Protocol", definitions((str(name).replace("_", " "), str(value)) for name, value in card.items()))
+        )
     bare = [run for run in runs if run.trained and not run.of("evaluation")]
     if bare:
         where = str(bare[0].path) if len(bare) == 1 else "RUN"

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vltk.errors import VltkError
-from vltk.reporting.drawing import WIDTH, Canvas, Figure, shortened
+from vltk.reporting.drawing import ELLIPSIS, WIDTH, Canvas, Figure, shortened
 from vltk.reporting.evidence import Evidence, Measured
 from vltk.reporting.material import SMALL, Material, sentence
 from vltk.reporting.notation import written
@@ -27,7 +27,6 @@ SCORES = "scores"
 _FOUND = 5
 _GAP = 6
 _LETTERS = 54
-_CUT = " …"
 _INTRO = (
     "Queries with the clearest right answer and queries whose right answer came last: first captions that look for "
     "their picture, then pictures that look for their captions. A tick marks what is right. Below a picture stands its "
@@ -105,6 +104,16 @@ def read_ranking(one: Measured) -> Ranking | None:
         return None
     ranks = {way: dict(zip(series[way].ids, series[way].values.astype(int).tolist(), strict=True)) for way in series}
     return Ranking(matrix=read_scores(one.path / SCORES), ranks=ranks)
+
+
+def telling(one: Measured | None, way: Way) -> list[str]:
+    """Return the query that went best and the one that went worst; none where an evaluation kept no scores."""
+    ranking = None if one is None else read_ranking(one)
+    if ranking is None:
+        return []
+    best, worst = ranking.extremes(way, 1)
+    ids = ranking.matrix.text_ids if way == "t2i" else ranking.matrix.image_ids
+    return [ids[row] for row in (*best, *worst)]
 
 
 def retrievals(runs: Sequence[Evidence], material: Material) -> Section:
@@ -205,7 +214,7 @@ def _picture_query(
     for position, text in shown:
         mine = text in right
         lines = textwrap.wrap(
-            texts.get(matrix.text_ids[text], matrix.text_ids[text]), 35, max_lines=2, placeholder=_CUT
+            texts.get(matrix.text_ids[text], matrix.text_ids[text]), 35, max_lines=2, placeholder=ELLIPSIS
         )
         if mine:
             canvas.tick(side + 8, y)
@@ -226,7 +235,7 @@ def _picture_query(
 def _query_text(canvas: Canvas, heading: str, query: str) -> float:
     canvas.text(0, 14, heading, size=13, bold=True)
     y = 31.0
-    for line in textwrap.wrap(query, _LETTERS, max_lines=3, placeholder=_CUT):
+    for line in textwrap.wrap(query, _LETTERS, max_lines=3, placeholder=ELLIPSIS):
         canvas.text(0, y, line)
         y += 15
     return y - 5

@@ -13,6 +13,7 @@ from vltk.reporting.attention import PairAttention
 from vltk.reporting.charts import heat_chart
 from vltk.reporting.drawing import WIDTH, Canvas, Figure, fitted, number, shortened
 from vltk.reporting.material import Ground, label_boxes, shade
+from vltk.types import RegionFeatures
 
 _SHOWN_WORDS = 6
 _MOST_WORDS = 40
@@ -48,14 +49,15 @@ def _sharpness(shares: NDArray[np.float64]) -> float:
     return float((shares.max(axis=1) - 1 / count).mean()) if count > 1 else 0.0
 
 
-def regions_figure(pair: PairAttention, labels: list[str], address: str | None, *, name: str, title: str) -> Figure:
+def regions_figure(picture: RegionFeatures, labels: list[str], address: str | None, *, name: str) -> Figure:
     """Draw the regions of a picture with their labels."""
     canvas = Canvas()
-    top = canvas.heading(title, f"{len(pair.picture)} regions")
-    ground = _ground(pair, address, y=top)
+    title = f"Picture {picture.image_id}"
+    top = canvas.heading(title, f"{len(picture)} regions")
+    ground = Ground(size=picture.size, address=address, y=top, width=WIDTH)
     ground.draw(canvas)
-    label_boxes(canvas, ground, _boxes(pair), labels)
-    alt = f"{len(pair.picture)} regions of picture {pair.picture.image_id}: {', '.join(labels[:14])}."
+    label_boxes(canvas, ground, _boxes(picture), labels)
+    alt = f"{len(picture)} regions of picture {picture.image_id}: {', '.join(labels[:14])}."
     return Figure(name=name, title=title, alt=alt, body=canvas.body, width=WIDTH, height=top + ground.height + 2)
 
 
@@ -75,7 +77,7 @@ def words_figure(
         ground = _ground(pair, address, x=column * (width + gap), y=top + 16 + row * (size.height + 24), width=width)
         canvas.text(ground.x, ground.y - 4, f"{shortened(pair.words[word], 16)}", size=12, bold=True)
         ground.draw(canvas)
-        canvas.mark("g", "shade", shade(ground, _boxes(pair), shares[word].tolist()) or "<g/>")
+        canvas.mark("g", "shade", shade(ground, _boxes(pair.picture), shares[word].tolist()) or "<g/>")
         height = ground.y + ground.height
     words = ", ".join(f"{pair.words[word]} {shares[word].max():.0%}" for word in order)
     alt = f"{title}. Largest share of a region for each word: {words}."
@@ -100,10 +102,10 @@ def words_table(
     )
 
 
-def _boxes(pair: PairAttention) -> NDArray[np.float32]:
-    if pair.picture.boxes is None:
-        raise DataError("has no boxes", where=f"image {pair.picture.image_id}", remedy="extract it again with boxes")
-    return pair.picture.boxes
+def _boxes(picture: RegionFeatures) -> NDArray[np.float32]:
+    if picture.boxes is None:
+        raise DataError("has no boxes", where=f"image {picture.image_id}", remedy="extract it again with boxes")
+    return picture.boxes
 
 
 def _ground(pair: PairAttention, address: str | None, *, x: float = 0, y: float = 0, width: float = WIDTH) -> Ground:
@@ -138,7 +140,7 @@ def words_widget(
         where = f"{'all words' if not place else words[place - 1]}: {labels[best]}, {100 * row[best]:.0f} %"
         said = escape(fitted(where, WIDTH, 13))
         told = f'<text class="ink" x="0" y="{number(ground.height + 18)}" font-size="13">{said}'
-        marks = shade(ground, _boxes(pair), row.tolist())
+        marks = shade(ground, _boxes(pair.picture), row.tolist())
         groups.append(f'<g class="w w{place}">{marks}{told}</text></g>')
     names = [escape(word) for word in ("all words", *words)]
     inputs = "".join(
