@@ -17,11 +17,14 @@ if TYPE_CHECKING:
 class ReportConfig:
     """Write one page about runs: it needs no other file, no network and no script, and prints well.
 
-    RUN is the folder of a training run with the evaluations and measurements below it, or the --out of vltk eval or
-    vltk isd. The page shows what is there: the run's card, learning curves, recalls with intervals, the best and worst
-    retrievals, which regions a word attends to, the patterns of attention heads, the distance of relations (ISD) by
-    layer and over training, pooling coefficients; of two runs the paired test, and the relations of objects before and
-    after. What a run does not have is left out, with a line that says which command makes it.
+    RUN is the folder of a training run with the evaluations and measurements below it, or the --out of vltk eval,
+    vltk isd or vltk probe, also of a model of transformers. The page shows what is there: the run's card, learning
+    curves, recalls with intervals, the best and worst retrievals, right and wrong answers, the regions of pictures and
+    which of them a word attends to, the patterns of attention heads or the attention of every layer, what a picture's
+    embedding speaks of (VSRN), the distance of relations (ISD) by layer and over training, dependency trees with the
+    distances that they come from, pooling coefficients; of two runs the paired test, and the relations of objects
+    before and after. What was not measured is named with the command that does, and what a kind of model cannot have
+    with the reason.
 
     Examples:
         $ vltk report runs/flickr30k --pictures flickr30k-images
