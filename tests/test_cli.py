@@ -218,6 +218,15 @@ def test_nothing_asked_shows_the_help_and_is_a_usage_error(call: Call, line: str
     assert "Usage: vltk" in out
 
 
+def test_an_argument_that_is_given_as_an_option_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["submit", "--predictions", "p.jsonl", "--task", "vqa", "--examples", "e", "--out", "o"]) == 2
+    said = capsys.readouterr().err
+    assert said == (
+        "vltk: error: vltk submit: --predictions is no option but an argument; "
+        "write its value alone: vltk submit PREDICTIONS\n"
+    )
+
+
 @pytest.mark.parametrize("columns", ["80", "100"])
 def test_a_command_explains_every_option(call: Call, monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
     monkeypatch.setenv("COLUMNS", columns)
@@ -277,10 +286,10 @@ def test_the_version(call: Call) -> None:
 
 
 def test_json_leaves_stdout_to_the_result(call: Call) -> None:
-    code, out, err = call("draw-scenes --out w --images 7 --seed -3 --json")
+    code, out, err = call("draw-scenes --out w --images 7 --seed 3 --json")
     assert code == 0
     assert json.loads(out) == {
-        "out": "w", "images": 7, "seed": -3, "files": {"a.json": 3}, "offline": None, "rate": None
+        "out": "w", "images": 7, "seed": 3, "files": {"a.json": 3}, "offline": None, "rate": None
     }  # fmt: skip
     assert err.splitlines()[:2] == ["drawing", "a library prints"]
 

@@ -244,3 +244,9 @@ def test_a_folder_is_removed_whole(tmp_path: Path) -> None:
     folder.remove()
     assert not folder.path.exists()
     shutil.rmtree(tmp_path)
+
+
+def test_a_run_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "run").touch()
+    with pytest.raises(UsageError, match=r"run: is a file, and a run is a folder; use another --out"):
+        RunFolder(tmp_path / "run", Config()).check(resume="auto")

@@ -43,6 +43,12 @@ class TokenBuckets:
     official: bool = False
     drop_last: bool = False
 
+    @classmethod
+    def filled_as(cls, batching: str, *, max_tokens: int) -> TokenBuckets:
+        """Return those of a training run: "full", or "official", as the published sampler fills and drops them."""
+        official = batching == "official"
+        return cls(max_tokens=max_tokens, official=official, drop_last=official)
+
     def batches(self, lengths: NDArray[Any], *, seed: int) -> list[NDArray[np.int32]]:
         """Return the batches of one pass as indices into [N] ``lengths``.
 

@@ -122,6 +122,7 @@ class ConfigCommand(TyperCommand):
         with contextlib.suppress(VltkError) if completing else _naming(early):
             found = layers(self.kind, _given(early.params))
             os.environ.update(hub_environment(self.kind, found))
+            os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # our sentence says what the hub's retries came to
             self._take(Settings(self.kind, found).options)
         with _naming(early):
             return super().make_context(info_name, args, parent, **extra)
@@ -165,6 +166,10 @@ def _naming(ctx: Any) -> Iterator[None]:
 def _usage_error(error: typer.TyperException, ctx: Any) -> UsageError:
     unknown = getattr(error, "option_name", None)
     if unknown and not error.message.startswith("Option"):
+        stands_alone = next((one for one in ctx.command.params if f"--{one.name}".replace("_", "-") == unknown), None)
+        if stands_alone is not None:
+            remedy = f"write its value alone: {ctx.command_path} {str(stands_alone.name).upper()}"
+            return UsageError(f"{unknown} is no option but an argument", where=ctx.command_path, remedy=remedy)
         known = [
             spelling for parameter in ctx.command.params for spelling in (*parameter.opts, *parameter.secondary_opts)
         ]

@@ -152,6 +152,15 @@ def test_curves_need_checkpoints_and_a_quality(refused: Refused, made: Path, tmp
     assert "does nothing without --curve" in refused(2, "--quality", "rsum")
 
 
+def test_a_path_that_is_not_there_is_not_looked_for_on_the_hub(
+    refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    for name in ("runs/gone", "gone.safetensors"):
+        assert f"{name}: is not there; give a run, a checkpoint" in refused(3, model=name)
+
+
 def test_numbers_that_make_no_sense(refused: Refused) -> None:
-    assert "-1 is too few" in refused(2, "--shuffles", "-1")
+    assert "-1 is too small" in refused(2, "--shuffles", "-1")
     assert "--batch-tokens" in refused(3, "--batch-tokens", "5")

@@ -204,6 +204,16 @@ def test_a_file_that_is_no_whole_model(
     assert not (tmp_path / "executed").exists()
 
 
+def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file" / "a.safetensors", Path("/proc/none/a.safetensors")):
+        assert main(["convert", "uniter", "uniter-tiny", str(out)]) == 1
+        error = capsys.readouterr().err
+        assert error.startswith(f"vltk: error: {out}: cannot be written (")
+        assert error.count("\n") == 1
+    convert(Path("uniter-tiny"), tmp_path / "new" / "a.safetensors", capsys=capsys)
+
+
 def test_what_cannot_be_converted_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # As the official format has it: tied weights twice, which safetensors writes only where they do not share memory.
     save_file({name: tensor.clone() for name, tensor in model().published_state().items()}, tmp_path / "a.safetensors")

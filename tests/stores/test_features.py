@@ -646,3 +646,10 @@ def test_a_chain_reads_as_one_store(tmp_path: Path, regions: Draw) -> None:
     other = fill(tmp_path / "c", regions(7), preset="d2")
     with pytest.raises(DataError, match=r"the chained stores were made with preset '' and 'd2'; extract both"):
         ChainedFeatures([a, other])
+
+
+def test_a_store_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "file.txt").write_text("hi")
+    with pytest.raises(DataError, match=r"file\.txt: is a file, and a store is a folder; name another path"):
+        FeatureStore.create(tmp_path / "file.txt", FeatureMetadata())
+    assert (tmp_path / "file.txt").read_text() == "hi"

@@ -85,8 +85,6 @@ def run(config: IsdConfig, terminal: Terminal) -> dict[str, object]:
     from vltk.isd.curve import points_of
     from vltk.run_folder import WEIGHTS, RunFolder, file_sha256
 
-    if config.shuffles < 0:
-        raise UsageError(f"{config.shuffles} is too few", where="--shuffles", remedy="use 0 or more")
     if config.quality is not None and not config.curve:
         raise UsageError("does nothing without --curve", where="--quality", remedy="leave it out")
     name, points = points_of(Path(config.run), config.quality) if config.curve else (None, [])

@@ -55,7 +55,8 @@ def _scalar(value: Any, hint: Any, target: Option, where: str, text: bool) -> An
         found = _fit(value, member, text)
         if found is not MISSING:
             return _large_enough(found, target, where)
-    remedy = did_you_mean(str(value), target.choices) if target.choices else None
+    near = did_you_mean(str(value), target.choices or ())
+    remedy = near if near.startswith("did you mean") else None  # all that are known are told already
     raise UsageError(f"got {value!r}, expected {_expected(hint)}", where=where, remedy=remedy)
 
 

@@ -207,8 +207,7 @@ def _plan(task: Task, split: Split, data: SplitsConfig, training: FinetuningConf
 
 
 def _buckets(data: SplitsConfig) -> TokenBuckets:
-    official = data.batching == "official"
-    return TokenBuckets(max_tokens=data.batch_tokens, official=official, drop_last=official)
+    return TokenBuckets.filled_as(data.batching, max_tokens=data.batch_tokens)
 
 
 def _measuring(task: Task, split: Split, measured: Split, data: SplitsConfig, device: DeviceConfig) -> Measuring:

@@ -21,6 +21,8 @@ from vltk.stores.features import FeatureReader
 from vltk.training_run import TRAINED_ON, check_stores
 from vltk.types import Batch, EncoderOutput
 
+_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+
 JOINT = ("uniter",)
 """The models of vltk whose attention scores can be read."""
 
@@ -143,7 +145,9 @@ def load_encoder(
         return _hub(source, offline, cache_dir)
     if path.exists() or (SHIPPED / f"{source}.safetensors").is_file():
         return _own(path, heads)
-    if path.is_absolute() or source.count("/") > 1 or source.startswith("."):
+    # A hub id is OWNER/NAME too; where the folder is here, or the name is a file's, a path was meant.
+    is_path = source.count("/") > 1 or source.startswith(".") or path.suffix in _SUFFIXES
+    if path.is_absolute() or is_path or (source.count("/") == 1 and path.parent.is_dir()):
         raise DataError("is not there", where=source, remedy="give a run, a checkpoint, or a model of transformers")
     return _hub(source, offline, cache_dir)
 

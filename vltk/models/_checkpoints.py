@@ -7,6 +7,7 @@ have one for every 64 dimensions.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Mapping
@@ -318,6 +319,7 @@ def save_checkpoint_file(found: Checkpoint, path: Path) -> str:
     """
     fresh = path.with_name(f".{path.name}.new")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".safetensors":
             about = about_weights(found.config) | {"source": found.path.name, "source_sha256": file_sha256(found.path)}
             others = {_OTHER + name: tensor for name, tensor in found.others.items()}
@@ -326,7 +328,8 @@ def save_checkpoint_file(found: Checkpoint, path: Path) -> str:
             torch.save(published_state(found), fresh)
         fresh.replace(path)
     except (OSError, RuntimeError) as error:
-        fresh.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            fresh.unlink()
         raise VltkError(f"cannot be written ({error})", where=path, remedy="name another file") from error
     return "vltk" if path.suffix == ".safetensors" else "uniter"
 

@@ -124,12 +124,11 @@ def prepare_run(
     torch.manual_seed(seed)
     needs_classes = any(getattr(kind, "needs_classes", False) for kind in kinds.values())
     sizes = _sizes([*sources, *held_out], tokenizer, needs_classes=needs_classes)
-    background_first = needs_classes and _background_first([*sources, *held_out])
-    built = build_objectives(names, objectives, tokenizer, background_first=background_first)
+    background = needs_classes and _background_first([*sources, *held_out])
+    built = build_objectives(names, objectives, tokenizer, background_first=background)
     _check_texts([*sources, *held_out], architecture, augmented=bool(paired or data.augmented))
     network, fresh = _network(model, architecture, sizes | _label_counts(sources, architecture), training, init)
-    official = data.batching == "official"
-    buckets = TokenBuckets(max_tokens=data.batch_tokens, official=official, drop_last=official)
+    buckets = TokenBuckets.filled_as(data.batching, max_tokens=data.batch_tokens)
     order: dict[str, Any] = {"mismatch": {"itm": objectives.mismatch}, "paired": paired}
     run: dict[str, Any] = {"micro_batches": training.micro_batches, "seed": seed, "augmented": data.augmented}
     whole = replace(buckets, drop_last=False)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -67,11 +67,18 @@ def write_checkpoint(
 
 
 def write_weights(path: Path, weights: Mapping[str, Tensor], *, about: Mapping[str, Any]) -> None:
-    """Write weights as one safetensors file that carries a description of itself."""
+    """Write weights as one safetensors file that carries a description of itself.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     # Tied weights share memory, which the format refuses; a reader wants them whole anyway.
     plain = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in weights.items()}
     # One entry only: the format writes several in an order of chance, and equal weights should be equal files.
-    save_file(plain, path, {_ABOUT: json.dumps(dict(about), default=str)})
+    try:
+        save_file(plain, path, {_ABOUT: json.dumps(dict(about), default=str)})
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
 
 
 def read_about(path: Path) -> dict[str, Any]:

@@ -192,6 +192,8 @@ class WriteEnvironment:
     def __init__(self, folder: Path) -> None:
         self.folder, self.file = folder, folder / "data.mdb"
         self._made_folder, self._process = not folder.exists(), os.getpid()
+        if folder.is_file():
+            raise DataError("is a file, and a store is a folder", where=folder, remedy="name another path")
         with _plain_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self.lock = WriteLock(folder)
