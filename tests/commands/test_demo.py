@@ -149,6 +149,7 @@ def test_each_claim_of_a_paper_has_an_outcome_with_an_interval_and_its_seeds(mad
 def test_the_summary_has_every_stage_and_every_finding(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, result, err = call(capsys, "--quick", "--out", str(made))
     assert code == 0
+    assert result["next"][0]["try"] == f"open {result['report']}"
     line = stages(Demo(out=made, sizes=TINY, seed=0))
     assert list(result["seconds"]) == [stage.name for stage in line]
     told = [(row["figure"], row["value"]) for row in findings(made) if not row["claim"]]

@@ -31,7 +31,7 @@ class DemoConfig:
     detector and the small UNITER come with vltk: nothing is downloaded.
 
     Stopped anywhere, the same command goes on and comes to the same figures; what stands is not made again, unless
-    other weights have come with vltk since. It takes three to four minutes on two cores, with --quick less than one;
+    other weights have come with vltk since. It takes three to four minutes on two cores, with --quick about one;
     figures of --quick show that the line holds and little more.
 
     Examples:
@@ -107,6 +107,7 @@ def _described(record: Mapping[str, Any]) -> str:
 
 def _suggestions(config: DemoConfig) -> Iterator[tuple[str, str]]:
     out = config.out
+    yield f"open {out / 'report.html'}", "all of it on one page, with pictures"
     yield f"open {out / 'world' / 'README.md'}", "what the world holds, and what chance and a perfect reader reach"
     yield f"open {out / 'preview'}", "what the detector found"
     yield f"vltk store info {out / 'features.lmdb'}", "what a store says about itself"
