@@ -72,8 +72,16 @@ MAKERS: dict[str, Callable[[Example, Mapping[str, RegionFeatures], Dice], Exampl
 }
 
 
+def maker_of(task: str) -> Callable[[Example, Mapping[str, RegionFeatures], Dice], Example]:
+    """Return what makes examples of a task: of one whose module names its LABELS nothing else is needed."""
+    labels = getattr(importlib.import_module(f"vltk.tasks.{task}"), "LABELS", None)
+    if task not in MAKERS and labels is None:
+        raise LookupError(f"name the LABELS of {task} in its module, or add a maker of its examples to MAKERS")
+    return MAKERS.get(task, lambda one, _, dice: replace(one, target=LabelTarget(label=str(dice.choice(labels)))))
+
+
 def answering_tasks() -> list[str]:
-    """Return the tasks that answer each example, found by listing; each needs a maker of examples here."""
+    """Return the tasks that answer each example, found by listing."""
     found = []
     for name in listing("vltk.tasks"):
         config = getattr(importlib.import_module(f"vltk.tasks.{name}"), "Config", None)
@@ -93,7 +101,8 @@ def small_examples(
     pictures = [replace(one, region_ids=tuple(f"{one.image_id}:{k}" for k in range(len(one)))) for one in drawn]
     by_id = {one.image_id: one for one in pictures}
     told = [caption(f"{one}#{k}", one, dice, longest=6) for one in names for k in range(texts)]
-    return [MAKERS[task](example, by_id, dice) for example in told], pictures
+    make = maker_of(task)
+    return [make(example, by_id, dice) for example in told], pictures
 
 
 def split_of(

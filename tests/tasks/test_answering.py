@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.small_tasks import MAKERS, answering_tasks, small_examples, small_split, small_task, split_of
+from tests.small_tasks import MAKERS, answering_tasks, maker_of, small_examples, small_split, small_task, split_of
 from vltk.errors import DataError, UsageError
 from vltk.models._heads import Relations
 from vltk.stores.absent_features import AbsentFeatures
@@ -46,7 +46,8 @@ def predictions(task: Any, split: Split) -> dict[str, Prediction]:
 
 
 def test_every_task_that_answers_examples_is_tested() -> None:
-    assert sorted(MAKERS) == TASKS
+    assert set(MAKERS) <= set(TASKS)
+    assert all(maker_of(task) for task in TASKS)
 
 
 @pytest.mark.parametrize(("task", "options"), VARIANTS, ids=NAMES)
