@@ -136,3 +136,22 @@ def test_a_model_of_grids_learns_from_pixels(
     ]
     assert any(name.endswith("convolution.weight") for name in moved)
     assert not any("running" in name for name in moved), "the statistics of its norms stand still"
+    moved_away = pictures.rename(tmp_path / "elsewhere")
+    line = [
+        "eval",
+        str(tmp_path / "run"),
+        "--examples",
+        str(stores[0]),
+        "--features",
+        str(stores[1]),
+        "--device",
+        "cpu",
+    ]
+    assert main([*line, "--out", str(tmp_path / "a"), "-q"]) == 2
+    assert f"{pictures}: does not exist" in capsys.readouterr().err
+    assert main([*line, "--pictures", str(moved_away), "--out", str(tmp_path / "a"), "-q"]) == 0
+    assert main(arguments(stores, tmp_path / "regions", steps=2)) == 0
+    capsys.readouterr()
+    line[1] = str(tmp_path / "regions")
+    assert main([*line, "--pictures", str(moved_away), "--out", str(tmp_path / "b"), "-q"]) == 2
+    assert "--pictures: does nothing for a model of regions; leave it out" in capsys.readouterr().err

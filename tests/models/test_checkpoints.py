@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 from dataclasses import asdict, replace
@@ -202,6 +203,14 @@ def test_a_file_that_is_no_whole_model(
     with pytest.raises(DataError, match=sentence):
         read_checkpoint(UNITERForPretraining, tmp_path / "broken.pt", heads=2)
     assert not (tmp_path / "executed").exists()
+
+
+def test_checkpoints_of_dual_encoders_are_pointed_to_their_converter(tmp_path: Path) -> None:
+    torch.save(
+        {"model": [{"fc.weight": torch.zeros(2, 2)}], "opt": argparse.Namespace(embed_size=2)}, tmp_path / "m.pth"
+    )
+    with pytest.raises(DataError, match=r"m\.pth: holds the options of its training .* vltk convert vse or vsrn$"):
+        read_checkpoint(UNITERForPretraining, tmp_path / "m.pth")
 
 
 def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

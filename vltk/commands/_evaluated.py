@@ -314,6 +314,7 @@ def _opened(config: EvalConfig) -> Opened:
         options=config.options,
         checkpoint=config.checkpoint,
         other_features=config.regions.other_features == "allow",
+        pictures=config.pictures,
     )
 
 

@@ -86,6 +86,8 @@ class EvalConfig:
     """Example stores of the split."""
     features: tuple[Path, ...] = option((), incidental=True)
     """Feature stores of their pictures."""
+    pictures: Path | None = option(None, incidental=True)
+    """Folder of the split's photographs, for a model that reads pixels; that of its training where not given."""
     out: Path | None = option(None, incidental=True)
     """Folder of the results; RUN/eval/NAME if not given, nothing is written without RUN."""
     task: str | None = listed_in("vltk.tasks", None)

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from vltk.config.training import ReadingConfig
 from vltk.errors import DataError, UsageError
-from vltk.finetuning import TASK, converted_model, open_run, open_zero_shot
+from vltk.finetuning import TASK, converted_model, open_run, open_zero_shot, seeing
 from vltk.models._checkpoints import read_checkpoint
 from vltk.models.uniter import UNITERConfig, UNITERForPretraining
 from vltk.run_folder import WEIGHTS, file_sha256, find_checkpoint, read_about
@@ -99,6 +99,7 @@ def open_evaluation(
     options: TaskConfig | None = None,
     checkpoint: str = "auto",
     other_features: bool = False,
+    pictures: Path | None = None,
 ) -> Opened:
     """Open a run on a split: a fine-tuned one, or with ``task`` a pre-trained one for zero-shot retrieval.
 
@@ -109,9 +110,10 @@ def open_evaluation(
         options: of the task; those of a fine-tuned run are its own.
         checkpoint: "best", "last", or "auto" for the best where there is one.
         other_features: allow features that were made otherwise than those that the run was trained on.
+        pictures: folder of the split's pictures, for a model of grids; None for that of training.
 
     Raises:
-        UsageError: no such run or checkpoint, or a task that it was not trained for.
+        UsageError: no such run or checkpoint, a task that it was not trained for, or pictures that nothing reads.
         DataError: the stores do not fit the run.
     """
     tuned = (run / TASK).is_file()
@@ -121,7 +123,7 @@ def open_evaluation(
     inputs["weights"] = file_sha256(weights)
     how: dict[str, Any] = {"checkpoint": checkpoint, "other_features": other_features}
     if tuned:
-        found = open_run(run, split, **how)
+        found = open_run(run, split, pictures=pictures, **how)
         if options is not None and options != type(options)():
             problem = "the options of the task are those that the run was fine-tuned with"
             raise UsageError(problem, where=f"--task {task}", remedy="leave them out")
@@ -131,7 +133,9 @@ def open_evaluation(
     elif task is None or options is None:
         raise UsageError("was not fine-tuned", where=run, remedy="name a --task to rank without fine-tuning")
     else:
-        found = open_zero_shot(run, split, task=task, options=options, **how)
+        found = open_zero_shot(run, split, task=task, options=seeing(options, pictures), **how)
+    if pictures is not None and getattr(found.task, "pictures", None) is None:
+        raise UsageError("does nothing for a model of regions", where="--pictures", remedy="leave it out")
     return Opened(name=found.name, task=found.task, split=split, inputs=inputs, weights=weights)
 
 

@@ -1,6 +1,6 @@
 """A fine-tuning run from stores and a task's options to checkpoints and a receipt, and back from its folder."""
 
-from vltk.finetuning.folder import TASK, FinetunedTask, open_run
+from vltk.finetuning.folder import TASK, FinetunedTask, open_run, seeing
 from vltk.finetuning.initialisation import InitialModel, initial_model
 from vltk.finetuning.run import PreparedFinetuning, prepare_finetuning
 from vltk.finetuning.splits import open_splits
@@ -20,4 +20,5 @@ __all__ = [
     "open_splits",
     "open_zero_shot",
     "prepare_finetuning",
+    "seeing",
 ]

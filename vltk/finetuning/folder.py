@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,27 @@ def write_task(folder: RunFolder, *, name: str, model: str, options: Any, kept: 
     folder.write_json(TASK, content)
 
 
-def open_run(run: Path, split: Split, *, checkpoint: str = "auto", other_features: bool = False) -> FinetunedTask:
+def seeing(options: Any, pictures: Path | None) -> Any:
+    """Return the options of a task that reads pixels from another folder; those given where there is none.
+
+    Raises:
+        UsageError: a task that reads no pixels.
+    """
+    if pictures is None:
+        return options
+    if not hasattr(options, "dual"):
+        raise UsageError("does nothing for this task", where="--pictures", remedy="leave it out")
+    return replace(options, dual=replace(options.dual, pictures=pictures))
+
+
+def open_run(
+    run: Path,
+    split: Split,
+    *,
+    checkpoint: str = "auto",
+    other_features: bool = False,
+    pictures: Path | None = None,
+) -> FinetunedTask:
     """Rebuild the task of a fine-tuned run with its weights, from its folder alone.
 
     Args:
@@ -60,6 +80,7 @@ def open_run(run: Path, split: Split, *, checkpoint: str = "auto", other_feature
         split: what is to be evaluated.
         checkpoint: "best", "last", or "auto" for the best where there is one.
         other_features: allow features that were made otherwise than those that the run was trained on.
+        pictures: folder of the split's pictures, for a model of grids; None for that of training.
 
     Raises:
         UsageError: the folder holds no fine-tuned run, or not that checkpoint.
@@ -76,7 +97,7 @@ def open_run(run: Path, split: Split, *, checkpoint: str = "auto", other_feature
         options = from_dict(_class(told["task"], "vltk.tasks"), told["options"])
     except (VltkError, KeyError, TypeError, ImportError) as error:
         raise DataError(f"was written by another version ({error})", where=run, remedy="fine-tune again") from error
-    task: Task = options.build(size.build(), split, kept=told["kept"])
+    task: Task = seeing(options, pictures).build(size.build(), split, kept=told["kept"])
     check_split(size, split, about, other_features=other_features)
     try:
         task.module.load_state_dict(read_weights(folder))

@@ -156,6 +156,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # each format raises its own classes
+        if "argparse.Namespace" in str(error):  # torch says so where it refuses to make one
+            remedy = (
+                "if it is of VSE++, VSE-infinity or VSRN, turn it into a file of vltk with vltk convert vse or vsrn"
+            )
+            raise DataError("holds the options of its training beside weights", where=path, remedy=remedy) from error
         reason = " ".join(str(error).split())[:120]
         remedy = "use a whole file of tensors; vltk runs no code of a file"
         raise DataError(f"cannot be read ({type(error).__name__}: {reason})", where=path, remedy=remedy) from error
