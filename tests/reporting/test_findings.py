@@ -52,3 +52,18 @@ def test_another_file_is_refused_in_a_sentence(tmp_path: Path, content: Any, sen
         findings(tmp_path / "broken.json")
     with pytest.raises(DataError, match="cannot be read"):
         findings(tmp_path / "absent.json")
+
+
+def test_values_are_told_in_their_unit_and_differences_in_theirs(tmp_path: Path) -> None:
+    share = row(figure="UUAS", value=0.93306, unit="fraction", n=1718, **{"95 %": "0.9194 to 0.9472"})
+    gain = row(figure="UUAS, gain", value=0.0454, unit="fraction", claim="A", **{"95 %": "0.02899 to 0.0611"})
+    total = row(figure="rsum, a", value=532.5, unit="percent", **{"95 %": "516.2 to 547.5"})
+    bare = row(figure="pictures", value=1680, n=None, **{"95 %": "-"})
+    section = findings(written(tmp_path, [share, gain, total, bare]))
+    page = "".join(part for part in section.parts if isinstance(part, str))
+    cells = [part.split("</td>")[0].rpartition(">")[2] for part in page.split("<td")[1:]]
+    tried, rest = cells[:6], [cells[6 + 6 * k : 12 + 6 * k] for k in range(3)]
+    assert tried[2:5] == ["+4.5", "points", "2.9 to 6.1"]
+    assert rest[0][:5] == ["UUAS", "93.3", "%", "91.9 to 94.7", "1,718"]
+    assert rest[1][:4] == ["rsum, a", "532.5", "of 600", "516.2 to 547.5"]
+    assert rest[2][:5] == ["pictures", "1,680", "", "", ""]

@@ -111,7 +111,7 @@ def test_boxes_that_are_right_and_that_were_said_lie_on_the_picture(tmp_path: Pa
     )
     said = Prediction(id="q", answer="[100, 50, 200, 100]")
     figure = answer_figure(example, said, 0.0, Material(pictures={"p0": tmp_path / "p0.png"}), name="a")
-    right, wrong = re.findall(r'<rect class="(l\d)" x="([\d.]+)" y="([\d.]+)" width="([\d.]+)"', figure.body)
+    wrong, right = re.findall(r'<rect class="(l\d)" x="([\d.]+)" y="([\d.]+)" width="([\d.]+)"', figure.body)
     assert right == ("l2", "0", "24", "60")
     assert wrong == ("l1", "60", "54", "60")
     assert figure.alt.endswith("said 'the box 100, 50, 200, 100', right is the box 0, 0, 100, 50.")

@@ -146,7 +146,7 @@ def _picture(canvas: Canvas, material: Material, image_id: str, x: float, side: 
     width = side * size[0] / max(size)
     ground = Ground(size=size, address=address, x=x + (side - width) / 2, y=24, width=width)
     ground.draw(canvas)
-    for kind, box in zip(("l2", "l1"), boxes, strict=False):
+    for kind, box in reversed(list(zip(("l2", "l1"), boxes, strict=False))):
         canvas.rectangle(*ground.place(box), kind=kind, stroke_width=2)
 
 

@@ -15,7 +15,7 @@ from vltk.reporting.drawing import WIDTH, Canvas, Figure, fitted, heat_address, 
 _HEIGHT = 236
 _LABEL = 11
 _NAMES = 18
-_ROW = 150
+_ROW = 180
 _CELL = 44.0
 
 
@@ -174,6 +174,9 @@ def _marks(traces: Sequence[Trace], *, zero: bool, by_powers: bool) -> list[floa
     values = [value for trace in traces for value in trace.y]
     values += [end for trace in traces for pair in trace.intervals for end in pair]
     low, high = min([*values, 0.0] if zero else values), max(values)
+    if low == high:
+        # What never changes lies at the upper edge: a recall of 100 % has nothing above it.
+        low -= abs(high) / 10 or 1.0
     return powers(low, high) if by_powers else ticks(low, high)
 
 
@@ -281,7 +284,7 @@ def heat_chart(
     largest: float | None = None,
     digits: int | None = None,
 ) -> Figure:
-    """Draw a table of shares, darker where more.
+    """Draw a table of shares, bluer where more.
 
     Args:
         values: [M, N] from 0.

@@ -77,7 +77,7 @@ def _heads(run: Evidence, one: Measured) -> Figure:
         columns=[f"head {number}" for number in range(values.shape[1])],
         name=f"isd-heads-{run.name}",
         title=f"ISDa of each head, {run.name}",
-        subtitle="nats, darker is less consistent",
+        subtitle="nats; the bluer, the less consistent",
         digits=2 if values.shape[1] <= 8 else None,
         alt=f"ISDa of each head: the most consistent is head {head} of layer {layer} with {values.min():.3f} nats, "
         f"the least has {values.max():.3f}.",

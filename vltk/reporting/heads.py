@@ -96,7 +96,7 @@ def maps_figure(pair: PairAttention, shapes: Sequence[Sequence[HeadShape]], *, n
         width=WIDTH,
         height=top + rows * (side + 40),
         caption=f"The clearest head of each pattern that there is, on “{text}” with {len(pair.picture)} regions; "
-        "lines part words from regions. The darker, the more attention; shades grow with the root of a share.",
+        "lines part words from regions. The bluer, the more attention; shades grow with the root of a share.",
     )
 
 

@@ -33,7 +33,7 @@ _PAIRS = 16
 _INTRO = (
     "Which regions of a picture each word attends to, that is, from which it takes what it becomes in the next layer. "
     "Point at a word, tap it, or choose it with Tab and the arrow keys: its regions are shaded, the first one is "
-    "outlined. Beside it stand the regions that the detector found, and all shares as a table, darker where more."
+    "outlined. Beside it stand the regions that the detector found, and all shares as a table, bluer where more."
 )
 
 
@@ -104,6 +104,8 @@ def _seen(section: Section, run: Evidence, split: Split, material: Material, *, 
             f"Shown is {pairs[0].layers[layer]} (counted from 0), the mean over its heads: of all layers it tells "
             "regions apart most sharply."
         )
+        if any(len(pair.example.image_ids) > 1 for pair in pairs):
+            told += " Each text stands with the first of its pictures alone."
         section.parts.append(paragraph(told, kind="note"))
     for place, pair in enumerate(pairs[: len(chosen)]):
         _pair(section, run, pair, split, material, layer=layer, key=f"{key}-{place}")

@@ -72,7 +72,7 @@ def _shown(section: Section, run: Evidence, one: Measured, material: Material) -
         of = f" of the {len(kept):,} whose relations were kept" if _SHOWN <= len(kept) < len(all_lines) else ""
         legend = (
             f"Below, the sentence that came out best{of}, one in the middle and the worst: gold trees above the words, "
-            "predicted ones below in colour, dashed what the gold tree lacks. Beside each its distances, the darker "
+            "predicted ones below in colour, dashed what the gold tree lacks. Beside each its distances, the bluer "
             "the nearer, and the shortest tree over the regions of its picture, which has no gold one."
         )
         section.parts.append(paragraph(legend, kind="note"))
@@ -208,7 +208,7 @@ def _matrices(
             columns=own,
             name=f"relations-{what}-{name}",
             title=f"How near {what} are",
-            subtitle="squared distance; the darker, the nearer",
+            subtitle="squared distance; the bluer, the nearer",
             largest=1.0,
             alt=f"Distances of {len(own)} {what}: {_nearest(distances, own)}.",
         )

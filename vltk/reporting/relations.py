@@ -265,7 +265,7 @@ def maps_figure(found: Sequence[tuple[str, PairAttention]], objects: Objects, la
     names = " beside ".join(label for label, _ in found)
     alt = f"{title} of {len(first.words)} words and {len(first.picture)} regions: {names}."
     caption = (
-        "Each row sums to 1 over its own side. The darker, the more attention; shades grow with the root of a share."
+        "Each row sums to 1 over its own side. The bluer, the more attention; shades grow with the root of a share."
     )
     return Figure(name=name, title=title, alt=alt, body=canvas.body, width=WIDTH, height=y, caption=caption)
 

@@ -42,8 +42,8 @@ def stacks_figure(pair: PairAttention, *, name: str, title: str) -> Figure:
         body=canvas.body,
         width=WIDTH,
         height=top + rows * (side + 32),
-        caption=f"“{text}” with {len(pair.picture)} regions; lines part words from regions. The darker, the more "
-        "attention (shades grow with the root of a share); white quarters are what a layer does not look at.",
+        caption=f"“{text}” with {len(pair.picture)} regions; lines part words from regions. The bluer, the more "
+        "attention (shades grow with the root of a share); empty quarters are what a layer does not look at.",
     )
 
 

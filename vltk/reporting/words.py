@@ -97,7 +97,7 @@ def words_table(
         columns=list(labels),
         name=name,
         title=title,
-        subtitle=f"each row sums to 1 over the regions; the darkest is {100 * shares.max():.0f} %",
+        subtitle=f"each row sums to 1 over the regions; the bluest is {100 * shares.max():.0f} %",
         alt=f"{title}. The first region of each word: {'; '.join(best)}.",
     )
 
