@@ -54,13 +54,13 @@ class CompareConfig:
 def run(config: CompareConfig, terminal: Terminal) -> dict[str, object]:
     """Return a table of differences, or of means over seeds."""
     first, second = (config.results, ()) if config.seeds else sides(config.results)
-    from vltk.run_folder.comparison import compare, summarise
+    from vltk.run_folder.comparison import compare, summarise, unit_of
 
     read = _read(config, [*first, *second])
     ours, theirs = read[: len(first)], read[len(first) :]
     told: dict[str, object] = {"task": read[0].task, "split": read[0].split, "protocol": dict(read[0].protocol)}
     if config.seeds:
-        rows = [{"metric": name, **vars(one)} for name, one in summarise(ours).items()]
+        rows = [{"metric": name, "unit": unit_of(name), **vars(one)} for name, one in summarise(ours).items()]
         return {**told, "runs": [str(path) for path in first], "metrics": rows}
     differences = compare(ours, theirs, seed=config.seed)
     return {

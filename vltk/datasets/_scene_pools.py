@@ -219,6 +219,7 @@ def hard_pool(
     names: dict[int, list[str]] = {}
 
     def upcoming() -> Iterator[list[Scene]]:
+        """Yield families of scenes whose captions can tell their members apart."""
         for index in itertools.count(start):
             if index - start >= _PATIENCE * (len(names) + 1):
                 raise _nothing_found(f"{families} families")

@@ -96,6 +96,7 @@ class _Writer:
     texts: int = 0
 
     def text(self, words: Any) -> str:
+        """Return words as one text; a list among them refers to objects, whose places in it are kept."""
         if not isinstance(words, list):
             raise self.record.fail(f"has {words!r:.40} where a list of words is expected")
         written: list[str] = []

@@ -98,6 +98,7 @@ class _Truth:
 
     @classmethod
     def of(cls, pictures: Sequence[LabelledPicture]) -> _Truth:
+        """Lay the boxes and labels of pictures side by side, padded to the longest."""
         count = max(1, *(len(picture.boxes) for picture in pictures)) if pictures else 1
         names = sorted({name for picture in pictures for name in picture.attributes})
 

@@ -116,6 +116,9 @@ class PredictionMeasuring:
 
     def rows(self, figures: Mapping[str, float]) -> list[dict[str, Any]]:
         """Return the figures as rows of the receipt; what this process did not measure, without its interval."""
-        known = {one.metric: one.row() for one in self.measured if figures.get(one.metric) == one.value}
+        rows = {one.metric: one.row() for one in self.measured}
+        known = {name: row for name, row in rows.items() if figures.get(name) == row["value"]}
         bare = {name: {"metric": name, "value": value, "n": len(self.split)} for name, value in figures.items()}
+        for name in bare.keys() & rows.keys():  # another validation's value is of the same kind
+            bare[name] |= {key: rows[name][key] for key in ("unit", "higher_is_better")}
         return [*(bare | known).values()]

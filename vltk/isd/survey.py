@@ -139,6 +139,7 @@ class _Look:
         self._picture: tuple[str, Annotated] | None = None
 
     def take(self, example: Example, features: FeatureReader) -> None:
+        """Look at one example: keep what can be measured, and count why it cannot."""
         self.seen += 1
         if not example.tokens:
             remedy = "prepare with --tokenizer"
@@ -170,6 +171,7 @@ class _Look:
         return self._picture[1]
 
     def check(self, examples: ExampleStore, features: FeatureReader, *, skip_missing: bool) -> None:
+        """Refuse stores of which too little can be measured, with the reason that counts most."""
         where = str(getattr(features, "path", "the feature store"))
         present = self.seen - self.left_out["no features of the picture"]
         if self.missing and not (skip_missing and present):

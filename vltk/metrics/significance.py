@@ -104,7 +104,7 @@ def mean_interval(
     return edge or percentiles(bootstrap_means(sums, sizes, seed=seed))[0]
 
 
-def share_interval(right: NDArray[np.floating], counts: NDArray[np.floating], *, seed: int = 0) -> tuple[float, float]:
+def share_interval(right: NDArray[np.float64], counts: NDArray[np.float64], *, seed: int = 0) -> tuple[float, float]:
     """Return the 95 % interval of the share of right guesses, as :func:`mean_interval` does it.
 
     Args:

@@ -34,6 +34,7 @@ class Difference:
 
     Attributes:
         metric: its name.
+        unit: "percent" of recalls and their sum, else "mean of items", whose unit the receipt tells.
         first: value of the first system, the mean over its runs.
         second: value of the second one.
         difference: second minus first.
@@ -49,6 +50,7 @@ class Difference:
     """
 
     metric: str
+    unit: str = "mean of items"
     first: float
     second: float
     difference: float
@@ -119,6 +121,17 @@ def compare(first: Sequence[Outcomes], second: Sequence[Outcomes], *, seed: int 
     found = [_difference(name, blocks, clusters, seed) for name, blocks in metrics.items()]
     corrected = holm({one.metric: one.p for one in found})
     return [replace(one, p_holm=corrected[one.metric]) for one in found]
+
+
+def unit_of(metric: str) -> str:
+    """Return the unit of a compared metric.
+
+    Example:
+        >>> unit_of("t2i_r1"), unit_of("accuracy")
+        ('percent', 'mean of items')
+    """
+    recalls = {f"{way}_r{k}" for way in DIRECTIONS for k in RECALLS} | {"rsum"}
+    return "percent" if metric in recalls else "mean of items"
 
 
 def summarise(runs: Sequence[Outcomes]) -> dict[str, SeedSummary]:
@@ -219,6 +232,7 @@ def _difference(metric: str, blocks: Sequence[_Block], clusters: int, seed: int)
     over = [over_seeds(side).interval_95 for side in values]
     return Difference(
         metric=metric,
+        unit=unit_of(metric),
         first=means[0],
         second=means[1],
         difference=means[1] - means[0],

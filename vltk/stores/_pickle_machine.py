@@ -215,6 +215,7 @@ class Machine:
         self.call(target, tuple(arguments))
 
     def build(self) -> None:
+        """Give an object its state, as the opcode BUILD asks; of the few kinds that are known here."""
         state, target = self.pop(), self.stack[-1]
         if isinstance(target, dict):
             if not isinstance(state, dict):
