@@ -60,7 +60,7 @@ class _Recurrence(torch.autograd.Function):
         before, start = last, 0
         for count in counts:
             rows, before = slice(start, start + count), before[:count]
-            asked = torch.addmm(bias, before, weight.t())
+            asked = torch.addmm(bias, before, weight.t()) if start else bias.expand(count, -1)
             both = torch.add(fed[rows, : 2 * size], asked[:, : 2 * size], out=gates[rows, : 2 * size]).sigmoid_()
             own[rows] = asked[:, 2 * size :]
             new = torch.addcmul(fed[rows, 2 * size :], both[:, :size], own[rows], out=gates[rows, 2 * size :]).tanh_()
