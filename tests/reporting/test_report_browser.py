@@ -22,12 +22,12 @@ pytestmark = [
 ]
 
 
-def shot(page: Path, out: Path, width: int) -> tuple[str, Image.Image]:
+def shot(page: Path, out: Path, width: int, *more: str) -> tuple[str, Image.Image]:
     """Return what a browser says of a page, and what it shows."""
     command = [
         BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr",
         f"--user-data-dir={out.parent / 'profile'}", f"--window-size={width},1600", f"--screenshot={out}",
-        page.as_uri(),
+        *more, page.as_uri(),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     return done.stderr, Image.open(out).convert("L")
@@ -56,3 +56,21 @@ def test_what_a_page_must_not_do_would_be_seen(page: Path, tmp_path: Path) -> No
     picture = '<img src="http://example.invalid/picture.png" alt="a picture">'
     wrong.write_text(page.read_text("utf-8").replace("</body>", f"{picture}</body>"), "utf-8")
     assert "CONSOLE" in shot(wrong, tmp_path / "shot.png", 500)[0]
+
+
+def width_on_a_phone(page: Path, out: Path) -> int:
+    """Return how wide a page comes out where 390 pixels are there."""
+    frame = out / "frame.html"
+    measure = "console.log('wide ' + this.contentDocument.documentElement.scrollWidth)"
+    frame.write_text(f'<iframe src="{page.as_uri()}" width="390" height="800" onload="{measure}"></iframe>', "utf-8")
+    said, _ = shot(frame, out / "frame.png", 800, "--allow-file-access-from-files")
+    return int(said.split("wide ")[1].split('"')[0])
+
+
+def test_nothing_is_wider_than_a_phone(page: Path, tmp_path: Path) -> None:
+    found = width_on_a_phone(page, tmp_path)
+    assert 300 < found <= 390
+    wrong = tmp_path / "wrong.html"
+    wide = '<p style="width:900px">wide</p></body>'
+    wrong.write_text(page.read_text("utf-8").replace("</body>", wide), "utf-8")
+    assert width_on_a_phone(wrong, tmp_path) > 390
