@@ -107,7 +107,9 @@ def probing(results: Results) -> Iterator[Finding]:
     what = "edges of trees that are found in sentences whose template no probe saw"
     yield measured("UUAS, finetune", metric(told, "UUAS"), f"{what}, in layer {told['layer']}")
     yield beyond_controls("UUAS beyond controls, finetune", told, "UUAS over ", TREES)
-    yield measured("UUAS, ssrp-probed", metric(own, "UUAS of the own probe"), f"{what}, by SSRP's own probe")
+    first, second = (results[run]["steps"] for run in ("ssrp", "ssrp-probed"))
+    learnt = f"by SSRP's own probe, after {first} and {second} updates of its stages"
+    yield measured("UUAS, ssrp-probed", metric(own, "UUAS of the own probe"), f"{what}, {learnt}")
     yield beyond_controls("UUAS beyond controls, ssrp-probed", own, "UUAS of the own probe over ", OWN_PROBE)
     row = metric(own, "Obj. + Rel. over Obj. of linked words")
     proves = "nDCG@10 by the linked words of captions, Obj. + Rel. minus Obj."
