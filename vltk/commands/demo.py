@@ -74,8 +74,7 @@ def _figure(found: Finding) -> dict[str, object]:
 
 
 def _claim_tried(found: Finding) -> dict[str, object]:
-    tried = {"claim": found.claim, "outcome": found.outcome, "figure": found.figure}
-    return {**tried, "difference": found.value, "95 %": found.ends}
+    return {"claim": found.claim, "outcome": found.outcome, "difference": found.value, "95 %": found.ends}
 
 
 def _planned(stages: list[Stage]) -> Iterator[dict[str, str]]:
