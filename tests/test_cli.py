@@ -381,7 +381,11 @@ def test_a_usage_error_is_one_sentence_and_exits_with_2(call: Call, line: str, s
         ("bug", 1, "ValueError: two lines; --debug shows where"),
         ("silent", 1, "KeyError: no reason given; --debug shows where"),
         ("hostile", 3, r"row 'a\x1b[2Jb\nc' is empty"),
-        ("disk", 1, "a.lmdb: No space left on device; --debug shows where"),
+        (
+            "disk",
+            1,
+            "a.lmdb: No space left on device; check the path, its permissions and its space; --debug shows where",
+        ),
     ],
 )
 def test_a_failure_is_one_sentence_with_its_exit_code(call: Call, how: str, code: int, sentence: str) -> None:

@@ -292,7 +292,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return _leave_pipe()
     except Exception as error:
-        return _report(f"{_problem(error)}; --debug shows where", 1, args)
+        remedy = "check the path, its permissions and its space; " if getattr(error, "filename", None) else ""
+        return _report(f"{_problem(error)}; {remedy}--debug shows where", 1, args)
 
 
 def _share_the_machine() -> None:

@@ -257,6 +257,8 @@ BAD: dict[str, tuple[Case, int, str]] = {
         3,
         "train: 16 images of train are trained on (train-0, train-1, train-2, ...)",
     ),
+    "a model of nothing": (lambda s, f, m: ["--hidden", "0"], 2, "--hidden: 0 is too small; use 1 or more"),
+    "a run of no process": (lambda s, f, m: ["--nproc", "0"], 2, "--nproc: 0 is too small; use 1 or more"),
     "an unknown objective": (lambda s, f, m: ["--objective", "mlmm=1"], 2, "no objective 'mlmm'; did you mean mlm?"),
     "a set that is not there": (lambda s, f, m: ["--objective", "coco:mlm=1"], 2, "no set 'coco'; known are train"),
     "features of another detector": (

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from vltk.config import option
 from vltk.errors import DataError, UsageError
 from vltk.models._layers import (
     LAYER_NORM_EPS,
@@ -39,23 +40,23 @@ class UNITERConfig:
         True
     """
 
-    vocabulary: int = 28996
+    vocabulary: int = option(28996, least=1)
     """Number of word pieces (28,996 of bert-base-cased; VCR has 81 more)."""
-    hidden: int = 768
+    hidden: int = option(768, least=1)
     """H, size of the states."""
-    layers: int = 12
+    layers: int = option(12, least=1)
     """Number of Transformer layers."""
-    heads: int = 12
+    heads: int = option(12, least=1)
     """Number of attention heads."""
-    intermediate: int = 3072
+    intermediate: int = option(3072, least=1)
     """Size between the feed-forward projections."""
-    positions: int = 512
+    positions: int = option(512, least=1)
     """Longest text in word pieces."""
-    types: int = 2
+    types: int = option(2, least=1)
     """Rows of the segment table (text 0, region 1; NLVR2 has 3, VCR 4)."""
-    region_dim: int = 2048
+    region_dim: int = option(2048, least=1)
     """D, size of a region feature."""
-    region_classes: int = 1601
+    region_classes: int = option(1601, least=1)
     """C, classes of masked region classification, background first."""
     dropout: float = 0.1
     """Dropout of embeddings, attention and outputs."""
