@@ -79,7 +79,7 @@ def _training(demo: Demo) -> Iterator[Stage]:
     joint, dual = ("uniter-tiny-retrieval", sizes.finetuning), ("vse-tiny", sizes.dual)
     learnt: dict[str, Any] = {"init": demo.run("pretrain"), "warmup": sizes.finetuning // 8}
     views = {"views": (demo.store("views"),)}
-    # Without the captions that VSRN also learns to write, half of the time is enough.
+    # Without the captions that VSRN also learns to write, a run takes a fraction of the time.
     mean = {"memory": "mean", "generation": False, "pairs": 64}
     yield Stage(
         name="pretrain",
