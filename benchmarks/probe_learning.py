@@ -50,7 +50,6 @@ VOCABULARY = Path(__file__).resolve().parents[1] / "vltk" / "datasets" / "scene_
 WORLD = 515_151
 RECIPE_DEVIATION = 0.05  # of vltk/recipes/uniter-tiny.toml, which the untrained encoder begins with as well
 TRAIN, TEST = 3, 2  # captions of a scene
-EPOCHS = 20  # of each of some 34 probes
 CONTROLS = ("linear chain", "untrained encoder", "word and position")
 
 
@@ -88,13 +87,13 @@ def example(name: str, image: str, told: Caption, tokenizer: object) -> Example:
     return Example(id=name, image_ids=(image,), texts=(told.text,), tokens=(tokens,), parses=(parse,))
 
 
-def probed(run: str, folder: Path, label: str, seed: int) -> dict:
+def probed(run: str, folder: Path, label: str, seed: int, epochs: int = 40) -> dict:
     """Probe a run with one seed's captions through the command line; return its receipt."""
     # Other weights begin anew, beside what those before them came to.
     out = folder / f"{label}-{file_sha256(weights_file(Path(run)))[:8]}-{seed}"
     words = ["probe", run, "--examples", folder / f"train-{seed}.lmdb", "--test-examples", folder / f"test-{seed}.lmdb"]
     words += ["--features", folder / "features.lmdb", "--out", out, "--seed", seed, "--queries", 0, "--device", "cpu"]
-    words += ["--epochs", EPOCHS]
+    words += ["--epochs", epochs]
     with redirect_stdout(StringIO()):
         code = vltk([*map(str, words), "--quiet", "--other-features", "allow"])
     if code:

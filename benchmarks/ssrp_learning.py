@@ -28,6 +28,7 @@ from probe_learning import CONTROLS, prepare, probed, retrieved, show, show_retr
 
 VARIANTS = ("share", "visual", "cross")
 ALIGNMENT = "itm accuracy"
+EPOCHS = 20  # of each probe; there are 34 of them for every run
 
 
 def make_stores(folder: Path, images: int, seed: int) -> None:
@@ -112,7 +113,8 @@ def main() -> None:
         runs = [trained(options.folder, variant, seed, options.more.split()) for seed in options.seeds]
         label = f"ssrp-{variant}"
         receipts = [
-            probed(run, options.folder / "probes", label, seed) for run, seed in zip(runs, options.seeds, strict=True)
+            probed(run, options.folder / "probes", label, seed, EPOCHS)
+            for run, seed in zip(runs, options.seeds, strict=True)
         ]
         show(label, receipts)
         figures = retrieved(runs, corpus, scenes, options.queries)
