@@ -10,6 +10,7 @@ from typing import Any
 from vltk.reporting.evidence import Evidence
 from vltk.reporting.notation import figure_told, metric_name
 from vltk.reporting.page import Section, chip, definitions, folded, missing, paragraph
+from vltk.run_folder import flat
 
 
 def cards(runs: Sequence[Evidence]) -> Section:
@@ -78,20 +79,6 @@ def _provenance(run: Evidence) -> Iterator[tuple[str, str]]:
     yield from ((f"{name[:1].upper()}{name[1:]}", str(value)) for name, value in inputs.items())
     for note in run.results.get("initialised") or ():
         yield "Fresh weights", str(note)
-
-
-def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the settings of all levels by their dotted names.
-
-    Example:
-        >>> list(flat({"a": {"b": 1}, "c": 2}))
-        [('a.b', 1), ('c', 2)]
-    """
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
 
 
 def _told(value: Any) -> str:

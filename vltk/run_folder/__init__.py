@@ -11,7 +11,7 @@ from vltk.run_folder.checkpoint import (
     read_weights,
     write_checkpoint,
 )
-from vltk.run_folder.folder import CONFIG, METRICS, RESULTS, RunFolder
+from vltk.run_folder.folder import CONFIG, METRICS, RESULTS, RunFolder, flat
 from vltk.run_folder.journal import Journal
 from vltk.run_folder.receipt import circumstances, file_sha256, peak_memory, versions
 from vltk.stores.whole_files import write_whole
@@ -29,6 +29,7 @@ __all__ = [
     "circumstances",
     "file_sha256",
     "find_checkpoint",
+    "flat",
     "peak_memory",
     "read_about",
     "read_state",

@@ -82,7 +82,7 @@ class RunFolder:
     def _compare(self) -> None:
         before = json.loads((self.path / CONFIG).read_text("utf-8"))
         now = telling(self.config)
-        then, asked = dict(_flat(before.get("config", {}))), dict(_flat(now))
+        then, asked = dict(flat(before.get("config", {}))), dict(flat(now))
         changed = [f"{key}: {then.get(key)} then, {asked[key]} now" for key in asked if then.get(key) != asked[key]]
         if changed:
             problem = f"was begun with other settings ({'; '.join(changed[:3])})"
@@ -128,10 +128,16 @@ class RunFolder:
             file.write(json.dumps(dict(figures)) + "\n")
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the settings of all levels by their dotted names.
+
+    Example:
+        >>> list(flat({"a": {"b": 1}, "c": 2}))
+        [('a.b', 1), ('c', 2)]
+    """
     for name, value in settings.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
 
