@@ -50,8 +50,10 @@ details{{margin:.5rem 0;font-size:.875rem}}summary{{cursor:pointer;color:var(--c
 @media (max-width:40rem){{.scroll tr>:first-child{{position:sticky;left:0;background:var(--paper);
 white-space:normal;min-width:7.5rem;padding-right:.5rem}}.scroll .long{{min-width:13rem}}}}
 @media print{{body{{max-width:none;padding:0;font-size:10.5pt}}nav,summary,.screen{{display:none}}
-h2,h3{{break-after:avoid}}.card{{border:1px solid var(--grid);break-inside:auto}}.scroll{{overflow:visible}}
-.figures,.cards{{grid-template-columns:repeat(2,minmax(0,1fr))}}details::details-content{{content-visibility:visible;display:block}}
+h2,h3,.intro,.note{{break-after:avoid}}
+.card{{border:1px solid var(--grid);break-inside:auto}}.scroll{{overflow:visible}}
+.figures,.cards{{grid-template-columns:repeat(2,minmax(0,1fr))}}
+details::details-content{{content-visibility:visible;display:block}}
 a{{color:inherit;text-decoration:none}}table{{font-size:8pt}}.trees>svg{{max-width:100%;height:auto}}}}
 """
 
