@@ -213,28 +213,50 @@ def _load(source: str, where: dict[str, Any], *, local: bool) -> tuple[Any, Any]
 
     # A weight of another shape stands in the report then, which names it; without, the library names none.
     weights = {"output_loading_info": True, "ignore_mismatched_sizes": True, "weights_only": True}
-    try:
+    name, files = f"hf:{source}", "config.json, model.safetensors and preprocessor_config.json"
+    give = "a detector of transformers' AutoModelForObjectDetection"
+    with loading_from_hub(source if local else name, local=local, files=files, what="object detector", give=give):
         # The torchvision backend resizes differently; one picture must not depend on what else is installed.
         processors: Any = AutoImageProcessor
         processor = processors.from_pretrained(source, backend="pil", **where)
         with quiet():
             model, report = AutoModelForObjectDetection.from_pretrained(source, **weights, **where)
-    except ImportError as error:
-        raise VltkError(f"needs a package that is not installed ({first_line(error)})", where=f"hf:{source}") from None
-    except OSError as error:
-        if local:
-            remedy = "it must hold config.json, model.safetensors and preprocessor_config.json"
-            raise DataError(f"is incomplete ({first_line(error)})", where=source, remedy=remedy) from None
-        remedy = "download it once where there is a network, or give a folder"
-        raise OfflineError(f"cannot be had ({first_line(error)})", where=f"hf:{source}", remedy=remedy) from None
-    except (ValueError, KeyError, RuntimeError) as error:
-        remedy = "give a detector of transformers' AutoModelForObjectDetection"
-        raise UsageError(f"is no object detector ({first_line(error)})", where=f"hf:{source}", remedy=remedy) from None
     for kind in ("missing_keys", "mismatched_keys"):
         if wrong := sorted(str(key[0] if isinstance(key, tuple) else key) for key in report[kind]):
             problem = f"has {len(wrong)} {kind.replace('_', ' ')}, first {wrong[0]}"
             raise DataError(problem, where=f"hf:{source}", remedy="take weights and config.json of one model")
     return model, processor
+
+
+@contextmanager
+def loading_from_hub(where: str, *, local: bool, files: str, what: str, give: str) -> Iterator[None]:
+    """Say in a sentence why a model of transformers cannot be had.
+
+    Args:
+        where: how it was named.
+        local: it is a folder.
+        files: that the folder must hold.
+        what: it should be.
+        give: what to give instead.
+
+    Raises:
+        VltkError: a package is missing.
+        DataError: the folder is incomplete.
+        OfflineError: it would have to be downloaded and cannot be.
+        UsageError: it is another kind of model.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise VltkError(f"needs a package that is not installed ({first_line(error)})", where=where) from None
+    except OSError as error:
+        if local:
+            remedy = f"it must hold {files}"
+            raise DataError(f"is incomplete ({first_line(error)})", where=where, remedy=remedy) from None
+        remedy = "download it once where there is a network, or give a folder"
+        raise OfflineError(f"cannot be had ({first_line(error)})", where=where, remedy=remedy) from None
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise UsageError(f"is no {what} ({first_line(error)})", where=where, remedy=f"give {give}") from None
 
 
 @contextmanager

@@ -22,8 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vltk.detection.hub_detectors import first_line, quiet
-from vltk.errors import DataError, OfflineError, UsageError
+from vltk.detection.hub_detectors import loading_from_hub, quiet
+from vltk.errors import DataError, UsageError
 from vltk.models._layers import layer_place
 from vltk.types import Batch, EncoderOutput
 
@@ -166,22 +166,14 @@ def load_hub_encoder(source: str, *, offline: bool = False, cache_dir: Path | No
     where: dict[str, Any] = {"local_files_only": offline or local, "cache_dir": cache_dir}
     # A weight of another shape stands in the report then, which names it; without, the library names none.
     weights = {"output_loading_info": True, "ignore_mismatched_sizes": True, "weights_only": True}
-    try:
+    files, give = "config.json and model.safetensors", f"a folder or hub id of one of {', '.join(KINDS)}"
+    with loading_from_hub(source, local=local, files=files, what="model", give=give):
         kind = AutoConfig.from_pretrained(source, **where).model_type
         if kind not in KINDS:
             problem = f"is a {kind}, whose attention between words and regions cannot be read"
             raise UsageError(problem, where=source, remedy=f"use one of {', '.join(KINDS)}, or a run of vltk")
         with quiet():
             model, report = AutoModel.from_pretrained(source, **weights, **where)
-    except OSError as error:
-        if local:
-            remedy = "it must hold config.json and model.safetensors"
-            raise DataError(f"is incomplete ({first_line(error)})", where=source, remedy=remedy) from None
-        remedy = "download it once where there is a network, or give a folder"
-        raise OfflineError(f"cannot be had ({first_line(error)})", where=source, remedy=remedy) from None
-    except (ValueError, KeyError, RuntimeError) as error:
-        remedy = f"use a folder or hub id of one of {', '.join(KINDS)}"
-        raise UsageError(f"is no model ({first_line(error)})", where=source, remedy=remedy) from None
     _check_whole(report, source)
     return KINDS[kind](model)
 
