@@ -78,7 +78,7 @@ class RelationLayer(nn.Module):
             update.addcmul_(relations.sum(dim=2, keepdim=True), bias)
         else:
             update = self.output(relations @ self.value(states))
-        return without_padding(norm_of_regions(self.norm, update, mask) + states, mask)
+        return without_padding(norm_of_regions(self.norm, update, mask).add_(states), mask)
 
 
 def norm_of_regions(norm: nn.BatchNorm1d, states: Tensor, mask: Tensor) -> Tensor:

@@ -79,18 +79,20 @@ class _Recurrence(torch.autograd.Function):
         counts, size = ctx.counts, weight.shape[1]
         flow = every.new_zeros(counts[0], size) if of_last is None else of_last.clone()
         grown, of_new = torch.empty_like(gates), torch.empty_like(own)
+        through_tanh, through_sigmoid = torch.ops.aten.tanh_backward, torch.ops.aten.sigmoid_backward
         befores, stop = _befores(every, counts), len(every)
         for count, before in zip(reversed(counts), reversed(befores), strict=True):
             rows, back = slice(stop - count, stop), flow[:count]
             if of_every is not None:
                 back += of_every[rows]
             reset, update, new = gates[rows].split(size, dim=1)
-            back_new = torch.mul(back * (1 - update), 1 - new * new, out=of_new[rows])
-            torch.mul(back_new * own[rows], reset * (1 - reset), out=grown[rows, :size])
-            torch.mul(back * (before - new), update * (1 - update), out=grown[rows, size : 2 * size])
+            kept = back * update
+            back_new = through_tanh(back - kept, new, grad_input=of_new[rows])
+            through_sigmoid(back_new * own[rows], reset, grad_input=grown[rows, :size])
+            through_sigmoid(back * (before - new), update, grad_input=grown[rows, size : 2 * size])
             torch.mul(back_new, reset, out=grown[rows, 2 * size :])
             if stop > count:
-                torch.addmm(back.mul_(update), grown[rows], weight, out=back)
+                torch.addmm(kept, grown[rows], weight, out=back)
             stop -= count
         of_weight = grown[counts[0] :].t() @ torch.cat(befores[1:]) if len(counts) > 1 else torch.zeros_like(weight)
         of_bias = grown.sum(dim=0)
