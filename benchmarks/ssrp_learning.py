@@ -42,10 +42,10 @@ def make_stores(folder: Path, images: int, seed: int) -> None:
         tell(folder / f"world-{split}.lmdb", world, "--karpathy", scenes, "--split", split)
     if not (folder / "said.lmdb").is_dir():
         call("augment", "--examples", folder / "world-train.lmdb", "--out", folder / "said.lmdb", "--grammar",
-             "--per-pivot", 2)  # fmt: skip
+             "--per-pivot", 2, "--tokenizer", world / "vocab.txt")  # fmt: skip
     if not (folder / "views.lmdb").is_dir():
         call("augment", "--images", world / "images", "--features", folder / "world-features.lmdb", "--out",
-             folder / "views.lmdb", "--view", "flip", "--view", "roi-jitter-1.2")  # fmt: skip
+             folder / "views.lmdb", "--view", "flip", "--view", "roi-jitter-1.2", "--detector", "demo")  # fmt: skip
 
 
 def trained(folder: Path, variant: str, seed: int, more: Sequence[str]) -> str:
