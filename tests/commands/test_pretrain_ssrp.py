@@ -168,7 +168,7 @@ def test_stage_two_of_another_kind_or_size_is_refused(
         (["--views", ""], 2, "probing needs views of the pictures"),
         (["--augmented", "1.5"], 2, "1.5 is no share"),
         (["--temperature", "0"], 2, "0.0 is not positive"),
-        (["--probe-weight", "-1"], 2, "-1.0 is no weight"),
+        (["--probe-weight", "-1"], 2, "--probe-weight: -1.0 is too small"),
         (["--region-parts", "shape"], 2, "there is no 'shape'"),
         (["--model", "uniter"], 2, ""),
         (["--positions", "8"], 2, "word pieces for a model of 8 positions"),
