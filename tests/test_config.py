@@ -438,7 +438,7 @@ def test_items_of_a_list_and_numbers_of_files_have_the_same_bounds(tmp_path: Pat
     with pytest.raises(UsageError, match="--sizes: -2 is too small; use 0 or more"):
         build(sizes=["1", "-2"])
     (tmp_path / "c.toml").write_text("rate = -1\n")
-    with pytest.raises(UsageError, match="rate: -1.0 is too small"):
+    with pytest.raises(UsageError, match=r"rate: -1\.0 is too small"):
         resolve(EveryTypeConfig, {"out": "o", "config": str(tmp_path / "c.toml")})
 
 

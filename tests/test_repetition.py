@@ -27,9 +27,9 @@ def passed_over(tree: ast.Module) -> Iterator[range]:
             yield range(node.lineno, (node.end_lineno or 0) + 1)
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield range(node.lineno, node.body[0].lineno)
-        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            yield range(node.lineno, (node.end_lineno or 0) + 1)
-        elif isinstance(node, ast.AnnAssign) and "default_factory" in ast.unparse(node.value or node.target):
+        elif (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)) or (
+            isinstance(node, ast.AnnAssign) and "default_factory" in ast.unparse(node.value or node.target)
+        ):
             yield range(node.lineno, (node.end_lineno or 0) + 1)
 
 
