@@ -34,13 +34,11 @@ from vltk.detection.weights import load_detector
 from vltk.language.parsing import with_pieces
 from vltk.language.tokenization import load_tokenizer
 from vltk.metrics.significance import over_seeds
-from vltk.models._checkpoints import about_weights, read_checkpoint, weights_file
-from vltk.models.uniter import UNITERForPretraining
+from vltk.models._checkpoints import SHIPPED, weights_file
 from vltk.probing.corpus import Corpus, read_corpus
 from vltk.probing.loading import load_probed
 from vltk.probing.retrieval import embed_pictures, retrieval_measurements, retrieve
 from vltk.run_folder import file_sha256
-from vltk.run_folder.checkpoint import write_weights
 from vltk.stores.examples import ExampleMetadata, ExampleStore
 from vltk.stores.features import FeatureMetadata, FeatureStore
 from vltk.stores.whole_files import new_path
@@ -48,7 +46,6 @@ from vltk.types import Example, Measurement
 
 VOCABULARY = Path(__file__).resolve().parents[1] / "vltk" / "datasets" / "scene_vocabulary.txt"
 WORLD = 515_151
-RECIPE_DEVIATION = 0.05  # of vltk/recipes/uniter-tiny.toml, which the untrained encoder begins with as well
 TRAIN, TEST = 3, 2  # captions of a scene
 CONTROLS = ("linear chain", "untrained encoder", "word and position")
 
@@ -99,15 +96,6 @@ def probed(run: str, folder: Path, label: str, seed: int, epochs: int = 40) -> d
     if code:
         raise SystemExit(f"probing {run} ended with {code}")
     return json.loads((out / "results.json").read_text())
-
-
-def shipped(folder: Path) -> str:
-    """Return the shipped weights with the deviation of random weights that their recipe began with."""
-    path = folder / "uniter-tiny.safetensors"
-    found = read_checkpoint(UNITERForPretraining, Path("uniter-tiny"))
-    size = replace(found.config, initial_deviation=RECIPE_DEVIATION)
-    write_weights(path, found.weights, about=about_weights(size))
-    return str(path)
 
 
 def show_layers(label: str, receipts: Sequence[dict]) -> None:
@@ -228,7 +216,7 @@ def main() -> None:
     named = [given for given in options.run if not all(given.partition("="))]
     if named:
         raise SystemExit(f"--run {named[0]} is not NAME=RUN")
-    for given in options.run or [f"uniter-tiny={shipped(options.folder)}"]:
+    for given in options.run or [f"uniter-tiny={SHIPPED / 'uniter-tiny.safetensors'}"]:
         label, _, run = given.partition("=")
         receipts = [probed(run, options.folder, label, seed) for seed in range(options.seeds)]
         show(label, receipts)
