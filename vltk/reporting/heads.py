@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from vltk.metrics.attention_patterns import PATTERNS, HeadShape, Pattern, head_shapes
 from vltk.reporting.attention import PairAttention
-from vltk.reporting.drawing import WIDTH, Canvas, Figure, heat_address, shortened
+from vltk.reporting.attention_maps import AttentionMap, draw_maps
+from vltk.reporting.drawing import WIDTH, Canvas, Figure, shortened
 
 _LETTERS: dict[Pattern, tuple[str, int, str]] = {
     "vertical": ("V", 0, "to [CLS] or [SEP]"),
@@ -71,21 +70,12 @@ def maps_figure(pair: PairAttention, shapes: Sequence[Sequence[HeadShape]], *, n
     canvas = Canvas()
     top = canvas.heading(title, "rows attend to columns")
     shares = pair.probabilities()
-    gap, columns = 14, 3
-    side = (WIDTH - gap * (columns - 1)) / columns
     found = strongest(shapes)
-    for place, (pattern, (layer, head)) in enumerate(found.items()):
-        row, column = divmod(place, columns)
-        x, y = column * (side + gap), top + row * (side + 40) + 18
-        canvas.text(x, y - 5, shortened(pattern, 20).capitalize(), size=11, bold=True)
-        map_ = shares[layer, head]
-        canvas.picture(heat_address(np.sqrt(map_), largest=1.0, zoom=4), x, y, side, side, kind="heat")
-        canvas.rectangle(x, y, side, side, kind="axis")
-        cut = side * pair.length / map_.shape[-1]
-        canvas.line(x + cut, y, x + cut, y + side, kind="l1")
-        canvas.line(x, y + cut, x + side, y + cut, kind="l1")
-        canvas.text(x, y + side + 13, f"layer {layer}, head {head}", kind="muted", size=10)
-    rows = -(-len(found) // columns)
+    maps = [
+        AttentionMap(shortened(pattern, 20), shares[layer, head], f"layer {layer}, head {head}")
+        for pattern, (layer, head) in found.items()
+    ]
+    bottom = draw_maps(canvas, top, maps, pair.length)
     told = "; ".join(f"{pattern}: layer {layer}, head {head}" for pattern, (layer, head) in found.items())
     text = shortened(" ".join(pair.words), 80)
     return Figure(
@@ -94,7 +84,7 @@ def maps_figure(pair: PairAttention, shapes: Sequence[Sequence[HeadShape]], *, n
         alt=f"{title} for {text!r}, the strongest head of each pattern: {told}.",
         body=canvas.body,
         width=WIDTH,
-        height=top + rows * (side + 40),
+        height=bottom,
         caption=f"The clearest head of each pattern that there is, on “{text}” with {len(pair.picture)} regions; "
         "lines part words from regions. The bluer, the more attention; shades grow with the root of a share.",
     )

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vltk.reporting.attention import PairAttention
-from vltk.reporting.drawing import WIDTH, Canvas, Figure, heat_address, shortened
+from vltk.reporting.attention_maps import AttentionMap, draw_maps
+from vltk.reporting.drawing import WIDTH, Canvas, Figure, shortened
 
-_COLUMNS, _GAP = 3, 14
 _SIDES = ("words", "regions")
 
 
@@ -25,15 +24,10 @@ def stacks_figure(pair: PairAttention, *, name: str, title: str) -> Figure:
     """
     canvas = Canvas()
     top = canvas.heading(title, "mean over heads; rows attend to columns")
-    side = (WIDTH - _GAP * (_COLUMNS - 1)) / _COLUMNS
     shares = pair.probabilities().mean(axis=1)
-    for place, layer in enumerate(pair.layers):
-        row, column = divmod(place, _COLUMNS)
-        x, y = column * (side + _GAP), top + row * (side + 32) + 16
-        canvas.text(x, y - 5, layer.capitalize(), size=11, bold=True)
-        _map(canvas, shares[place], pair.length, x, y, side)
+    maps = [AttentionMap(layer, shares[place]) for place, layer in enumerate(pair.layers)]
+    bottom = draw_maps(canvas, top, maps, pair.length)
     text = shortened(" ".join(pair.words), 80)
-    rows = -(-len(pair.layers) // _COLUMNS)
     told = "; ".join(f"{layer}: {' and '.join(seen(pair, place))}" for place, layer in enumerate(pair.layers))
     return Figure(
         name=name,
@@ -41,18 +35,10 @@ def stacks_figure(pair: PairAttention, *, name: str, title: str) -> Figure:
         alt=f"{title} for {text!r}. {told}.",
         body=canvas.body,
         width=WIDTH,
-        height=top + rows * (side + 32),
+        height=bottom,
         caption=f"“{text}” with {len(pair.picture)} regions; lines part words from regions. The bluer, the more "
         "attention (shades grow with the root of a share); empty quarters are what a layer does not look at.",
     )
-
-
-def _map(canvas: Canvas, shares: NDArray[np.float64], length: int, x: float, y: float, side: float) -> None:
-    canvas.picture(heat_address(np.sqrt(shares), largest=1.0, zoom=4), x, y, side, side, kind="heat")
-    canvas.rectangle(x, y, side, side, kind="axis")
-    cut = side * length / shares.shape[-1]
-    canvas.line(x + cut, y, x + cut, y + side, kind="l1")
-    canvas.line(x, y + cut, x + side, y + cut, kind="l1")
 
 
 def seen(pair: PairAttention, layer: int) -> Sequence[str]:
