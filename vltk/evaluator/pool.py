@@ -82,11 +82,11 @@ def pool_of_split(split: Split, protocol: RetrievalProtocol, *, images: Sequence
     described = set(owners)
     alone = [image for image in pictures if image not in described]
     if alone:
-        problem = f"{len(alone)} of {len(pictures)} images of the split have no caption ({_shown(alone)})"
+        problem = f"{len(alone)} of {len(pictures)} images of the split have no caption ({first_few(alone)})"
         raise DataError(problem, where=split.name, remedy="give the captions of the whole split, or list its images")
     missing = [image for image in pictures if image not in split.features]
     if missing:
-        problem = f"captions of {len(missing)} of {len(pictures)} images have no features ({_shown(missing)})"
+        problem = f"captions of {len(missing)} of {len(pictures)} images have no features ({first_few(missing)})"
         raise DataError(problem, where=split.name, remedy="extract them, or list the images to be searched")
     return _cut(texts, pictures, owners, protocol)
 
@@ -110,7 +110,3 @@ def _cut(texts: Sequence[str], pictures: Sequence[str], owners: Sequence[str], p
         image_of=tuple(owners[row] for row in rows),
         protocol=protocol,
     )
-
-
-def _shown(ids: Sequence[str]) -> str:
-    return first_few(ids)

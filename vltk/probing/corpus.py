@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from vltk.batching import TokenBuckets, collate
-from vltk.errors import DataError
+from vltk.errors import DataError, first_few
 from vltk.metrics.trees import tree_distances
 from vltk.mixture.layouts import special_tokens
 from vltk.mixture.trees import Told, tree_targets
@@ -27,7 +27,6 @@ Fold = Literal["train", "test"]
 FOLDS: tuple[Fold, ...] = ("train", "test")
 # A tree of one edge is found by any distances.
 LEAST_WORDS = 3
-_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +185,16 @@ class _Look:
         self.known: set[str] = set()
 
     def take(self, store: ExampleStore, number: int, *, tested: bool) -> None:
+        """Add the sentences of a store that can be probed, and count what is left out.
+
+        Args:
+            store: examples with trees.
+            number: of the store; all sentences but those of the first are tested on.
+            tested: whether the division takes test sentences out of the first store.
+
+        Raises:
+            DataError: an example without word pieces or tree, or a tree over other pieces.
+        """
         for example in islice(store, self.limit):
             self.progress(1)
             parse = self._parse(store, example)
@@ -237,11 +246,19 @@ class _Look:
         return None
 
     def corpus(self, stores: tuple[ExampleStore, ...], *, skip_missing: bool) -> Corpus:
+        """Return what was taken, divided.
+
+        Args:
+            stores: that were taken.
+            skip_missing: whether pictures may lack features.
+
+        Raises:
+            DataError: pictures lack features, no sentence is left to test, or a fold is empty.
+        """
         if self.missing and not (skip_missing and self.sentences):
-            shown = ", ".join(list(self.missing)[:_SHOWN]) + (", ..." if len(self.missing) > _SHOWN else "")
             remedy = "extract them, or leave their captions out with --missing-images skip"
             where = getattr(self.features, "path", "the feature store")
-            raise DataError(f"lacks {len(self.missing)} images ({shown})", where=where, remedy=remedy)
+            raise DataError(f"lacks {len(self.missing)} images ({first_few(self.missing)})", where=where, remedy=remedy)
         found = Corpus(
             stores=stores,
             features=self.features,

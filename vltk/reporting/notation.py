@@ -129,9 +129,8 @@ def figure_text(row: Mapping[str, Any]) -> str:
         >>> figure_text({"value": 0.5, "unit": "fraction", "interval_95": [0.4, 0.6]})
         '50.0 [40.0, 60.0]'
     """
-    unit, ends = unit_of(row), row.get("interval_95")
-    told = unit.text(row["value"])
-    return told if ends is None else f"{told} {ranged(ends, unit)}"
+    unit = unit_of(row)
+    return _with_interval(unit.text(row["value"]), row, unit)
 
 
 def figure_told(row: Mapping[str, Any]) -> str:
@@ -141,8 +140,12 @@ def figure_told(row: Mapping[str, Any]) -> str:
         >>> figure_told({"value": 0.5, "unit": "fraction", "interval_95": [0.4, 0.6]})
         '50.0\\xa0% [40.0, 60.0]'
     """
-    unit, ends = unit_of(row), row.get("interval_95")
-    told = unit.told(row["value"])
+    unit = unit_of(row)
+    return _with_interval(unit.told(row["value"]), row, unit)
+
+
+def _with_interval(told: str, row: Mapping[str, Any], unit: Unit) -> str:
+    ends = row.get("interval_95")
     return told if ends is None else f"{told} {ranged(ends, unit)}"
 
 
